@@ -1,0 +1,83 @@
+"""
+Everything this package raises on purpose::
+
+    SpatioError
+    ├── ConfigurationError    this site is not set up for it: an operator must act
+    ├── ProviderUnavailable   no usable answer came: try again later
+    ├── ProviderRefused       a well-formed OAuth error: ask the user, or drop the tokens
+    ├── ProtocolViolation     an answer no conforming provider sends: fail closed, log
+    │   └── InvalidToken      a JWT whose signature, header or claims do not hold
+    ├── LoginNotFound         a callback that matches no pending login: start again
+    ├── LoginRefused          the sign-in was genuine, but this site does not let that person in
+    └── TokenUnavailable      no access token can be handed out now
+        └── SessionEnded      and none ever will be again for this session: sign in anew
+
+One class per reaction of the caller, one ``code`` per case.
+"""
+
+
+class SpatioError(Exception):
+    """
+    Base class, never raised itself.
+
+    Args:
+        message: A sentence for the developer who reads the log. Never shown to visitors, never translated.
+        code: Short and stable, for logs, metrics and tests.
+        context: Facts for the log record. Never a token, code, secret, nonce or verifier.
+
+    Attributes:
+        code: As given.
+        context: As given.
+    """
+
+    def __init__(self, message: str, *, code: str, **context: object) -> None:
+        super().__init__(message)
+        self.code = code
+        self.context = context
+
+
+class ConfigurationError(SpatioError):
+    """The site lacks a setting or a registration that this step needs."""
+
+
+class ProviderUnavailable(SpatioError):
+    """
+    No usable answer came: DNS, connection, TLS, deadline, 429 or 5xx.
+
+    Attributes:
+        retry_after: Seconds the provider asked to wait (RFC 9110 §10.2.3), or ``None``.
+    """
+
+    def __init__(
+        self, message: str, *, code: str, retry_after: float | None = None, **context: object
+    ) -> None:
+        super().__init__(message, code=code, **context)
+        self.retry_after = retry_after
+
+
+class ProviderRefused(SpatioError):
+    """The provider answered with an OAuth error; ``code`` is its ``error`` (RFC 6749 §4.1.2.1, §5.2)."""
+
+
+class ProtocolViolation(SpatioError):
+    """An answer that no conforming provider sends."""
+
+
+class InvalidToken(ProtocolViolation):
+    """A JWT that does not hold; ``code`` names the header member, the claim, or ``signature``."""
+
+
+class LoginNotFound(SpatioError):
+    """A callback whose ``state`` belongs to no pending login of this browser, or to one already used."""
+
+
+class LoginRefused(SpatioError):
+    """A person who proved to be who they are, and whom this site's rules do not let in."""
+
+
+class TokenUnavailable(SpatioError):
+    """No access token can be handed out now; the session may go on."""
+
+
+class SessionEnded(TokenUnavailable):
+    """The grant is over, or there never was one: only a new sign-in helps."""
