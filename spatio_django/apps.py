@@ -1,0 +1,24 @@
+"""The app."""
+
+from django.apps import AppConfig
+from django.utils.translation import gettext_lazy as _
+
+
+class SpatioConfig(AppConfig):
+    """Sign in with Spatio."""
+
+    name = "spatio_django"
+    verbose_name = _("Spatio")
+    default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        """Listen for sign-outs, whoever makes them. No I/O."""
+        from django.contrib.auth.signals import user_logged_out
+        from django.db.models.signals import post_delete
+
+        from spatio_django import tokens
+
+        user_logged_out.connect(tokens.grant_signed_out, dispatch_uid="spatio_django.grant_signed_out")
+        post_delete.connect(
+            tokens.grant_deleted, sender=self.get_model("SpatioToken"), dispatch_uid="spatio_django.grant_deleted"
+        )

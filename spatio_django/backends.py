@@ -1,0 +1,332 @@
+"""A verified sign-in becomes a user of this site."""
+
+import re
+import unicodedata
+from collections.abc import Iterable, Mapping
+from typing import Any, NoReturn
+
+from asgiref.sync import sync_to_async
+from django.contrib.auth import get_user_model
+from django.contrib.auth.backends import ModelBackend
+from django.contrib.auth.base_user import AbstractBaseUser, BaseUserManager
+from django.core.exceptions import FieldDoesNotExist, SuspiciousOperation, ValidationError
+from django.db import IntegrityError, models, router, transaction
+from django.http import HttpRequest
+from django.utils.crypto import get_random_string
+from mozilla_django_oidc.auth import OIDCAuthenticationBackend
+
+from spatio_django.conf import conf, get_settings
+from spatio_django.exceptions import LoginRefused
+from spatio_django.flow import CompletedLogin
+from spatio_django.models import SpatioAccount
+
+#: Claims about the person that are kept with the account (OpenID Connect Core §5.1, as far as Spatio has them).
+KEPT_CLAIMS = (
+    "sub",
+    "name",
+    "given_name",
+    "family_name",
+    "preferred_username",
+    "email",
+    "email_verified",
+    "picture",
+    "updated_at",
+)
+#: Characters of a text claim that are kept; more is no name.
+MAX_CLAIM = 2048
+CREATE_ATTEMPTS = 3
+
+
+def clean_text(value: object, *, most: int = MAX_CLAIM) -> str:
+    """Give a claim as text that every database and page takes: no control characters, no lone surrogates."""
+    if not isinstance(value, str):
+        return ""
+    kept = "".join(
+        char for char in value[: most * 2] if unicodedata.category(char) not in {"Cc", "Cs", "Co", "Cn"}
+    )
+    return kept.strip()[:most]
+
+
+def clean_claims(claims: Mapping[str, Any]) -> dict[str, Any]:
+    """Give what is kept of *claims*: known members of the type that the specification gives them."""
+    kept: dict[str, Any] = {}
+    for name in KEPT_CLAIMS:
+        value = claims.get(name)
+        if name == "email_verified":
+            if isinstance(value, bool):
+                kept[name] = value
+        elif name == "updated_at":
+            if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**53:
+                kept[name] = value
+        elif text := clean_text(value):
+            kept[name] = text
+    return kept
+
+
+class SpatioBackend(OIDCAuthenticationBackend):  # type: ignore[misc]  # the parent has no types
+    """
+    Django's authentication backend for Spatio, on mozilla-django-oidc's.
+
+    Its hooks keep their names and meaning, so a subclass of that backend moves over: override
+    :meth:`verify_claims`, :meth:`filter_users_by_claims`, :meth:`get_username`, :meth:`create_user` and
+    :meth:`update_user`. What that backend does with tokens and the network is replaced: nothing that comes
+    from outside reaches it, and it reads no ``OIDC_*`` setting.
+    """
+
+    get_settings = staticmethod(get_settings)
+
+    def __init__(self) -> None:
+        # Django builds a backend for every request that touches request.user: nothing may happen here, and
+        # the parent's constructor reads endpoints that only discovery knows.
+        self.UserModel = get_user_model()
+
+    def authenticate(  # the keyword is ours alone, so no password login is ever tried here
+        self, request: HttpRequest | None, *, spatio_login: CompletedLogin
+    ) -> AbstractBaseUser | None:
+        """
+        Give the user of a completed login.
+
+        Only our callback view calls this, directly: through ``auth.authenticate`` another site-wide OpenID
+        Connect backend could be handed the login, or ours another's.
+
+        Raises:
+            LoginRefused: ``claims_refused``, ``no_account``, ``inactive``, ``email_missing``,
+                ``email_unverified``, ``email_taken`` or ``ambiguous``.
+        """
+        self.request = request
+        return self.get_account(spatio_login).user
+
+    async def aauthenticate(
+        self, request: HttpRequest | None, *, spatio_login: CompletedLogin
+    ) -> AbstractBaseUser | None:
+        """Do the same as :meth:`authenticate`; the parent would take password logins here."""
+        return await sync_to_async(self.authenticate)(request, spatio_login=spatio_login)
+
+    def get_user(self, user_id: Any) -> AbstractBaseUser | None:
+        """Give the user of a session while they are active; the parent's forgets to look."""
+        user: AbstractBaseUser | None = ModelBackend.get_user(self, user_id)
+        return user
+
+    def get_account(self, login: CompletedLogin) -> SpatioAccount:
+        """
+        Give the account of *login*, with its user; a first sign-in makes it.
+
+        Raises:
+            LoginRefused: As :meth:`authenticate` says.
+        """
+        claims = dict(login.claims)
+        if not self.verify_claims(claims):
+            raise LoginRefused("verify_claims() said no.", code="claims_refused")
+        account = SpatioAccount.objects.identified_by(login.issuer, login.subject)
+        if account is None:
+            account = self.new_account(login, claims)
+        if not self.user_can_authenticate(account.user):
+            raise LoginRefused("The user is not active.", code="inactive")
+        user = self.update_user(account.user, claims)
+        if user is None:
+            raise LoginRefused("update_user() gave no user.", code="claims_refused")
+        account.user = user
+        kept = clean_claims(claims)
+        if account.claims != kept:
+            account.claims = kept
+            account.save(update_fields=["claims"])
+        return account
+
+    def new_account(self, login: CompletedLogin, claims: dict[str, Any]) -> SpatioAccount:
+        """
+        Make the account of a first sign-in, with a user found by :meth:`filter_users_by_claims` or created.
+
+        Two first sign-ins of one person at the same time end with one user: the unique identity decides, and
+        the loser takes the winner's account. Both rows are written in one transaction.
+        """
+        alias = router.db_for_write(SpatioAccount)
+        for attempt in range(CREATE_ATTEMPTS):
+            try:
+                with transaction.atomic(using=alias):
+                    user = self.user_for_new_account(claims)
+                    account = SpatioAccount(
+                        user=user, issuer=login.issuer, sub=login.subject, claims=clean_claims(claims)
+                    )
+                    account.save(force_insert=True, using=alias)
+                    return account
+            except IntegrityError:
+                winner = SpatioAccount.objects.using(alias).identified_by(login.issuer, login.subject)
+                if winner is not None:
+                    return winner
+                if attempt == CREATE_ATTEMPTS - 1:
+                    raise
+        raise AssertionError  # pragma: no cover - the loop above returns or raises
+
+    def user_for_new_account(self, claims: dict[str, Any]) -> AbstractBaseUser:
+        """Find or create the user that a first sign-in joins."""
+        found = list(self.filter_users_by_claims(claims)[:2])
+        if len(found) > 1:
+            raise LoginRefused("More than one user matches.", code="ambiguous")
+        if found:
+            return found[0]
+        if not conf.SPATIO_CREATE_USERS:
+            raise LoginRefused("This site creates no users at sign-in.", code="no_account")
+        user = self.create_user(claims)
+        if user is None:
+            raise LoginRefused("create_user() made no user.", code="no_account")
+        return user
+
+    # Hooks: override these. Claims are userinfo's over the ID token's, exactly as Spatio sent them.
+
+    def verify_claims(self, claims: dict[str, Any]) -> bool:
+        """Decide whether a person with these claims may sign in. Override to refuse; default: everyone."""
+        return True
+
+    def describe_user_by_claims(self, claims: dict[str, Any]) -> str:
+        """Name the person in a log: by ``sub``, which tells nobody else who it is."""
+        return f"sub {clean_text(claims.get('sub'), most=255)}"
+
+    def filter_users_by_claims(self, claims: dict[str, Any]) -> "models.QuerySet[Any]":
+        """
+        Find the existing user that a first sign-in should join. Override to match by something of yours.
+
+        Default: nobody; with ``SPATIO_LINK_VERIFIED_EMAIL`` the one active user with the same verified e-mail
+        address, unless it is staff or a superuser.
+        """
+        users: models.QuerySet[Any] = self.UserModel._default_manager.all()
+        email = clean_text(claims.get("email"))
+        field = self.email_field()
+        if not (conf.SPATIO_LINK_VERIFIED_EMAIL and email and field and claims.get("email_verified") is True):
+            return users.none()
+        matches = list(users.filter(**{f"{field}__iexact": email})[:2])
+        # The database's idea of "same letters" is wider than ours ("ſ" is an "s" to some).
+        safe = [
+            user.pk
+            for user in matches
+            if getattr(user, field).casefold() == email.casefold() and not self.is_privileged(user)
+        ]
+        return users.filter(pk__in=safe) if len(matches) == 1 else users.none()
+
+    def create_user(self, claims: dict[str, Any]) -> AbstractBaseUser:
+        """
+        Create the user of a first sign-in. Override to fill fields of yours (call this, then save again).
+
+        The password is unusable. Names and e-mail are filled where the user model has the usual fields;
+        claims never make anyone staff.
+        """
+        model = self.UserModel
+        values = self.profile_fields(claims)
+        email_field = self.email_field()
+        email = BaseUserManager.normalize_email(clean_text(claims.get("email"), most=254))
+        if email_field and email:
+            self.check_email(email, email_field, claims)
+            values[email_field] = email
+        if model.USERNAME_FIELD == email_field:
+            if not email:
+                raise LoginRefused("Users here are known by e-mail, and there is none.", code="email_missing")
+            if claims.get("email_verified") is not True:
+                raise LoginRefused("Users here are known by verified e-mail.", code="email_unverified")
+        # A model that signs in by e-mail often still has Django's unique "username" beside it.
+        for name in {model.USERNAME_FIELD, "username"} - {email_field}:
+            if self.has_field(name):
+                values[name] = self.get_username(claims)
+        user: AbstractBaseUser = model(**values)
+        user.set_unusable_password()
+        user.save()
+        return user
+
+    def get_username(self, claims: dict[str, Any]) -> str:
+        """
+        Make a username that is readable and not taken. Override to name people your way.
+
+        Tried in this order: ``preferred_username``, the part of ``email`` before the @, ``name``; made to fit
+        the field, with a number added if somebody has it.
+        """
+        name = self.UserModel.USERNAME_FIELD
+        if name == self.email_field():
+            name = "username"
+        field = self.UserModel._meta.get_field(name)
+        most = getattr(field, "max_length", None) or 150
+        email = clean_text(claims.get("email"))
+        candidates = (claims.get("preferred_username"), email.partition("@")[0], claims.get("name"), "spatio")
+        base = next(filter(None, (self.clean_username(text, field, most) for text in candidates)), "spatio")
+        taken = self.UserModel._default_manager
+        for suffix in self.suffixes():
+            username = base[: most - len(suffix)] + suffix
+            if not taken.filter(**{f"{name}__iexact": username}).exists():
+                return username
+        raise LoginRefused("No username is free.", code="ambiguous")  # pragma: no cover - 10**10 are taken
+
+    def update_user(self, user: AbstractBaseUser, claims: dict[str, Any]) -> AbstractBaseUser | None:
+        """Bring *user* up to date at each sign-in and give it back. Override; default: nothing changes."""
+        return user
+
+    # What the hooks are made of.
+
+    @staticmethod
+    def suffixes() -> Iterable[str]:
+        """Give endings that make a taken username free: none, small numbers, then random ones."""
+        yield ""
+        yield from (str(number) for number in range(2, 10))
+        for _ in range(20):
+            yield "-" + get_random_string(8, "abcdefghijkmnpqrstuvwxyz23456789")
+
+    @staticmethod
+    def clean_username(text: object, field: "models.Field[Any, Any]", most: int) -> str:
+        """Make *text* fit the username field, or give nothing."""
+        plain = unicodedata.normalize("NFKC", clean_text(text))
+        username = re.sub(r"[^\w.@+-]+", "-", plain).strip("-.")[:most]
+        try:
+            field.run_validators(username)
+        except ValidationError:
+            return ""
+        return username
+
+    def email_field(self) -> str | None:
+        """Give the name of the user model's e-mail field, or ``None`` if it has none."""
+        name = str(getattr(self.UserModel, "EMAIL_FIELD", "email"))
+        return name if self.has_field(name) else None
+
+    def has_field(self, name: str) -> bool:
+        """Tell whether the user model has a column of that name."""
+        try:
+            return bool(self.UserModel._meta.get_field(name).concrete)
+        except FieldDoesNotExist:
+            return False
+
+    def profile_fields(self, claims: dict[str, Any]) -> dict[str, Any]:
+        """Give first and last name for the fields that the user model has."""
+        pairs = (("first_name", "given_name"), ("last_name", "family_name"))
+        values = {}
+        for name, claim in pairs:
+            if self.has_field(name):
+                most = getattr(self.UserModel._meta.get_field(name), "max_length", None) or MAX_CLAIM
+                values[name] = clean_text(claims.get(claim), most=most)
+        return values
+
+    def check_email(self, email: str, field: str, claims: dict[str, Any]) -> None:
+        """
+        Refuse an address that somebody here has, where addresses are unique.
+
+        Raises:
+            LoginRefused: ``email_taken``. Joining that user would hand an account to whoever controls the
+                address at Spatio.
+        """
+        unique = self.UserModel._meta.get_field(field).unique
+        if unique and self.UserModel._default_manager.filter(**{f"{field}__iexact": email}).exists():
+            raise LoginRefused("A user with this e-mail address exists.", code="email_taken")
+
+    @staticmethod
+    def is_privileged(user: Any) -> bool:
+        """Tell whether *user* is staff or a superuser: never joined by e-mail alone."""
+        return bool(getattr(user, "is_staff", False) or getattr(user, "is_superuser", False))
+
+    # The parent's own way through the protocol: closed, so that it can't become a second, weaker one.
+
+    def _closed(self, *args: object, **kwargs: object) -> NoReturn:
+        raise SuspiciousOperation("Spatio tokens are judged in spatio_django.oidc only.")
+
+    get_or_create_user = _closed
+    get_payload_data = _closed
+    get_token = _closed
+    get_userinfo = _closed
+    raise_token_response_error = _closed
+    retrieve_matching_jwk = _closed
+    store_tokens = _closed
+    verify_token = _closed
+    _verify_jws = _closed

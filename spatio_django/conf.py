@@ -1,0 +1,112 @@
+"""Typed, lazy view of the ``SPATIO_*`` settings; nothing else reads them."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
+
+
+class Settings:
+    """
+    The ``SPATIO_*`` settings, each a property whose docstring is its reference.
+
+    Read on each access, so that ``override_settings`` works and importing this package never needs
+    configured settings.
+    """
+
+    @property
+    def SPATIO_ISSUER(self) -> str:
+        """The provider's issuer, compared character by character. Default ``https://api.spatio.app``."""
+        return getattr(settings, "SPATIO_ISSUER", "https://api.spatio.app")
+
+    @property
+    def SPATIO_CLIENT_ID(self) -> str:
+        """Client id. Default: the registration in the database. Setting it makes the row unused."""
+        return getattr(settings, "SPATIO_CLIENT_ID", "")
+
+    @property
+    def SPATIO_CLIENT_SECRET(self) -> str:
+        """Client secret that belongs to ``SPATIO_CLIENT_ID``. Default: none, a public client."""
+        return getattr(settings, "SPATIO_CLIENT_SECRET", "")
+
+    @property
+    def SPATIO_CLIENT_AUTH_METHOD(self) -> str:
+        """
+        How the client authenticates: ``client_secret_basic``, ``client_secret_post`` or ``none``.
+
+        Default: ``client_secret_basic`` with a secret, ``none`` without.
+        """
+        default = "client_secret_basic" if self.SPATIO_CLIENT_SECRET else "none"
+        return getattr(settings, "SPATIO_CLIENT_AUTH_METHOD", default)
+
+    @property
+    def SPATIO_SCOPES(self) -> tuple[str, ...]:
+        """Scopes asked for at sign-in and registration. ``openid`` is always there."""
+        asked: Sequence[str] = getattr(settings, "SPATIO_SCOPES", ("openid", "profile", "email"))
+        return tuple(dict.fromkeys(("openid", *asked)))
+
+    @property
+    def SPATIO_BASE_URL(self) -> str:
+        """
+        Origin (and script prefix, if any) of the redirect URI, such as ``https://example.com``.
+
+        Default: none; the registered redirect URI whose host is the request's.
+        """
+        return str(getattr(settings, "SPATIO_BASE_URL", "")).rstrip("/")
+
+    @property
+    def SPATIO_ENCRYPTION_KEYS(self) -> tuple[str, ...]:
+        """
+        Keys for tokens and pending logins: the first encrypts, all decrypt.
+
+        Default: derived from ``SECRET_KEY`` and ``SECRET_KEY_FALLBACKS``; those go on decrypting when this
+        is set.
+        """
+        return tuple(getattr(settings, "SPATIO_ENCRYPTION_KEYS", ()))
+
+    @property
+    def SPATIO_HTTP_TIMEOUT(self) -> float:
+        """Seconds for one whole call to the provider, first byte to last. Default 5."""
+        return float(getattr(settings, "SPATIO_HTTP_TIMEOUT", 5.0))
+
+    @property
+    def SPATIO_HTTP_PROXY(self) -> str | None:
+        """URL of the proxy that calls to the provider go through. Default none; the environment is not read."""
+        return getattr(settings, "SPATIO_HTTP_PROXY", None)
+
+    @property
+    def SPATIO_BASE_TEMPLATE(self) -> str:
+        """The template that our pages extend. Default ``spatio_django/base.html``."""
+        return getattr(settings, "SPATIO_BASE_TEMPLATE", "spatio_django/base.html")
+
+    @property
+    def SPATIO_CREATE_USERS(self) -> bool:
+        """Whether a first sign-in creates a Django user. Default ``True``."""
+        return bool(getattr(settings, "SPATIO_CREATE_USERS", True))
+
+    @property
+    def SPATIO_LINK_VERIFIED_EMAIL(self) -> bool:
+        """
+        Whether a first sign-in joins the one existing user with the same, verified e-mail address.
+
+        Never staff or superusers. Default ``False``: an address proves less than an account.
+        """
+        return bool(getattr(settings, "SPATIO_LINK_VERIFIED_EMAIL", False))
+
+
+conf = Settings()
+
+
+def get_settings(attr: str, *default: Any) -> Any:
+    """
+    Stand in for mozilla-django-oidc's reader of settings, on every class of ours that inherits from it.
+
+    No ``OIDC_*`` setting is ever read: a site may use them for another provider, whose endpoints and
+    secrets must not mix with Spatio's. Django's own (``LOGIN_REDIRECT_URL``...) are.
+    """
+    if not attr.startswith("OIDC_") and hasattr(settings, attr):
+        return getattr(settings, attr)
+    if default:
+        return default[0]
+    raise ImproperlyConfigured(f"Setting {attr} not found")

@@ -1,0 +1,135 @@
+"""Key ring with rotation, and the encrypted attribute of a model."""
+
+import base64
+import binascii
+import hashlib
+import os
+from functools import lru_cache
+from typing import Any, Self, overload
+
+from django.conf import settings
+from django.db import models
+
+from spatio_django.conf import conf
+from spatio_django.exceptions import SpatioError
+from spatio_django.oidc.secret import Secret
+
+#: First byte of everything sealed here, so that another format can follow one day.
+FORMAT = b"\x01"
+KEY_ID_BYTES = 4
+NONCE_BYTES = 12
+
+
+class Undecryptable(SpatioError):
+    """The text was not sealed here, not for this place, or with a key that is no longer configured."""
+
+
+class KeyRing:
+    """
+    AES-256-GCM under rotating keys: the first key seals, every key opens.
+
+    Args:
+        keys: High-entropy texts, newest first. A 256-bit key is derived from each (HKDF-SHA256, RFC 5869).
+    """
+
+    def __init__(self, keys: tuple[str, ...]) -> None:
+        # Imported here: the cost is paid by the first token, not by every start of every process.
+        from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+        from cryptography.hazmat.primitives.hashes import SHA256
+        from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+        self._ciphers: dict[bytes, AESGCM] = {}
+        for key in keys:
+            derive = HKDF(SHA256(), length=32, salt=None, info=b"spatio_django.encryption")
+            material = derive.derive(key.encode())
+            key_id = hashlib.sha256(b"spatio_django.key_id" + material).digest()[:KEY_ID_BYTES]
+            self._ciphers.setdefault(key_id, AESGCM(material))
+        self._first = next(iter(self._ciphers))
+
+    def __repr__(self) -> str:
+        return f"<KeyRing of {len(self._ciphers)}>"
+
+    def seal(self, secret: Secret, *, context: str) -> str:
+        """
+        Encrypt *secret* for one place.
+
+        Args:
+            context: Names the place (table, column, row; or the cookie). Text that is moved elsewhere no
+                longer opens.
+
+        Returns:
+            Printable ASCII, safe in a cookie.
+        """
+        nonce = os.urandom(NONCE_BYTES)
+        sealed = self._ciphers[self._first].encrypt(nonce, secret.reveal().encode(), context.encode())
+        return base64.urlsafe_b64encode(FORMAT + self._first + nonce + sealed).rstrip(b"=").decode()
+
+    def open(self, text: str, *, context: str) -> Secret:
+        """
+        Decrypt what :meth:`seal` gave for the same *context*.
+
+        Raises:
+            Undecryptable: ``undecryptable``.
+        """
+        from cryptography.exceptions import InvalidTag
+
+        try:
+            raw = base64.b64decode(text.encode("ascii") + b"=" * (-len(text) % 4), altchars=b"-_", validate=True)
+            body = raw[len(FORMAT) :]
+            key_id, nonce = body[:KEY_ID_BYTES], body[KEY_ID_BYTES : KEY_ID_BYTES + NONCE_BYTES]
+            if not raw.startswith(FORMAT) or len(nonce) != NONCE_BYTES:
+                raise ValueError
+            cipher = self._ciphers[key_id]
+            plain = cipher.decrypt(nonce, body[KEY_ID_BYTES + NONCE_BYTES :], context.encode())
+        except (InvalidTag, KeyError, ValueError, binascii.Error):
+            failed = True
+        else:
+            failed = False
+        if failed:
+            # Raised outside the except, so that no traceback holds a frame with key or text in it.
+            raise Undecryptable("sealed elsewhere, or with a key that is gone", code="undecryptable")
+        return Secret(plain.decode())
+
+
+_ring = lru_cache(maxsize=8)(KeyRing)
+
+
+def key_ring() -> KeyRing:
+    """Give the key ring of the current settings; built once per set of keys."""
+    derived = (settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS)
+    return _ring((*conf.SPATIO_ENCRYPTION_KEYS, *derived))
+
+
+class Encrypted:
+    """
+    Descriptor on a model: the :class:`Secret` behind a column of ciphertext.
+
+    The ciphertext is bound to table, column and row, so that a value copied into another row or column
+    doesn't open there.
+
+    Args:
+        column: Name of the ``TextField`` that holds the ciphertext; empty text stands for ``None``.
+        row: Name of an attribute that identifies the row, is set before this one, and never changes.
+    """
+
+    def __init__(self, column: str, *, row: str) -> None:
+        self.column = column
+        self.row = row
+
+    def context(self, instance: models.Model) -> str:
+        """Name the place that the ciphertext is bound to."""
+        return f"{instance._meta.db_table}.{self.column}:{getattr(instance, self.row)}"
+
+    @overload
+    def __get__(self, instance: None, owner: type[models.Model]) -> Self: ...
+    @overload
+    def __get__(self, instance: models.Model, owner: type[models.Model]) -> Secret | None: ...
+    def __get__(self, instance: models.Model | None, owner: Any) -> Self | Secret | None:
+        if instance is None:
+            return self
+        sealed = getattr(instance, self.column)
+        return key_ring().open(sealed, context=self.context(instance)) if sealed else None
+
+    def __set__(self, instance: models.Model, secret: Secret | None) -> None:
+        sealed = key_ring().seal(secret, context=self.context(instance)) if secret else ""
+        setattr(instance, self.column, sealed)

@@ -1,0 +1,58 @@
+"""``request.spatio``, and the end of a session whose grant or user is gone."""
+
+from collections.abc import Awaitable, Callable
+
+from asgiref.sync import iscoroutinefunction, markcoroutinefunction, sync_to_async
+from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
+from django.http import HttpRequest
+from django.http.response import HttpResponseBase
+
+from spatio_django import tokens
+
+
+class SpatioMiddleware:
+    """
+    Put ``spatio`` on each request and end sessions that are over.
+
+    Most requests cost one look into a dictionary: no query, no call to Spatio, no use of the session. Stands
+    after ``AuthenticationMiddleware``.
+    """
+
+    sync_capable = True
+    async_capable = True
+
+    def __init__(
+        self, get_response: Callable[[HttpRequest], HttpResponseBase | Awaitable[HttpResponseBase]]
+    ) -> None:
+        self.get_response = get_response
+        self.is_async = iscoroutinefunction(get_response)
+        if self.is_async:
+            markcoroutinefunction(self)
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase | Awaitable[HttpResponseBase]:
+        """Answer *request*."""
+        if self.is_async:
+            return self._answer(request)
+        if self._prepare(request):
+            tokens.end_if_over(request)
+        return self.get_response(request)
+
+    async def _answer(self, request: HttpRequest) -> HttpResponseBase:
+        if self._prepare(request):
+            # Only when a look is due: an async view pays for no thread otherwise.
+            await sync_to_async(tokens.end_if_over)(request)
+        response = self.get_response(request)
+        assert isinstance(response, Awaitable)  # noqa: S101 - for the type checker: is_async says so
+        return await response
+
+    def _prepare(self, request: HttpRequest) -> bool:
+        """Put ``spatio`` on *request*; tell whether its session is due for a look."""
+        if not hasattr(request, "user"):
+            raise ImproperlyConfigured(
+                "Put spatio_django.middleware.SpatioMiddleware after "
+                "django.contrib.auth.middleware.AuthenticationMiddleware in MIDDLEWARE."
+            )
+        request.spatio = tokens.SpatioAccess(request)  # type: ignore[attr-defined]
+        cookie = request.COOKIES.get(settings.SESSION_COOKIE_NAME)
+        return cookie is not None and tokens.memo.due(cookie)

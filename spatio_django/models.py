@@ -1,0 +1,236 @@
+"""The client registration, the account (issuer, sub, user), its grants, and the states already used."""
+
+import hashlib
+import json
+import secrets
+from contextlib import nullcontext
+from typing import Any
+
+from django.conf import settings
+from django.db import IntegrityError, connections, models, router, transaction
+from django.db.models.expressions import Combinable
+from django.utils.translation import gettext_lazy as _
+
+from spatio_django.encryption import Encrypted
+
+
+class DatabaseNow(models.Func):
+    """
+    The database's clock, in whole milliseconds since the epoch.
+
+    One clock for every host, and a number that no time zone, daylight-saving change or skewed host moves.
+    """
+
+    output_field: Any = models.BigIntegerField()
+    arity = 0
+
+    def as_sqlite(self, compiler: Any, connection: Any, **context: Any) -> Any:
+        template = "CAST((julianday('now') - 2440587.5) * 86400000 AS integer)"
+        return self.as_sql(compiler, connection, template=template, **context)
+
+    def as_postgresql(self, compiler: Any, connection: Any, **context: Any) -> Any:
+        template = "(extract(epoch from clock_timestamp()) * 1000)::bigint"
+        return self.as_sql(compiler, connection, template=template, **context)
+
+    def as_mysql(self, compiler: Any, connection: Any, **context: Any) -> Any:
+        # unix_timestamp(sysdate()) would jump by an hour in a zone with daylight-saving time.
+        template = "timestampdiff(microsecond, '1970-01-01', utc_timestamp(6)) div 1000"
+        return self.as_sql(compiler, connection, template=template, **context)
+
+
+def from_now(seconds: float) -> Combinable:
+    """Give the moment *seconds* from now on the database's clock, in milliseconds, for an insert or a filter."""
+    return DatabaseNow() + models.Value(int(seconds * 1000), output_field=models.BigIntegerField())
+
+
+class SpatioClient(models.Model):
+    """
+    What ``spatio_register`` got from the provider (RFC 7591 §3.2.1). The newest row per issuer counts.
+
+    Older rows stay: grants made under them are refreshed and revoked with their credentials.
+    """
+
+    issuer = models.CharField(_("issuer"), max_length=255)
+    client_id = models.CharField(_("client id"), max_length=255)
+    client_name = models.CharField(_("client name"), max_length=255)
+    secret_ciphertext = models.TextField(editable=False, default="")
+    access_ciphertext = models.TextField(editable=False, default="")
+    registration_client_uri = models.TextField(editable=False, default="")
+    auth_method = models.CharField(_("client authentication"), max_length=32)
+    redirect_uris = models.JSONField(_("redirect URIs"), default=list)
+    scope = models.TextField(_("scopes"), default="")
+    created_at = models.DateTimeField(_("registered at"), auto_now_add=True)
+
+    client_secret = Encrypted("secret_ciphertext", row="place")
+    registration_access_token = Encrypted("access_ciphertext", row="place")
+
+    class Meta:
+        verbose_name = _("Spatio client")
+        verbose_name_plural = _("Spatio clients")
+        indexes = [models.Index(fields=["issuer"], name="spatio_client_issuer")]
+
+    def __str__(self) -> str:
+        return f"{self.client_name} ({self.client_id})"
+
+    @property
+    def place(self) -> str:
+        """What the secrets of this row are bound to."""
+        return f"{self.issuer} {self.client_id}"
+
+
+def identity_digest(issuer: str, subject: str) -> str:
+    """
+    Digest of the one thing that identifies a person: issuer and ``sub`` (OpenID Connect Core §5.7).
+
+    A digest, because it is compared byte by byte on every database; under MySQL's default collation the text
+    itself would match another person's whose ``sub`` differs in case only.
+    """
+    return hashlib.sha256(json.dumps([issuer, subject]).encode()).hexdigest()
+
+
+class AccountManager(models.Manager["SpatioAccount"]):
+    """Finds and makes accounts by identity."""
+
+    def identified_by(self, issuer: str, subject: str) -> "SpatioAccount | None":
+        """Give the account of that person with its user, or ``None``."""
+        digest = identity_digest(issuer, subject)
+        return self.select_related("user").filter(identity_digest=digest).first()
+
+
+class SpatioAccount(models.Model):
+    """A person at Spatio, joined to a user of this site."""
+
+    user = models.ForeignKey(
+        settings.AUTH_USER_MODEL, models.CASCADE, related_name="spatio_accounts", verbose_name=_("user")
+    )
+    issuer = models.CharField(_("issuer"), max_length=255)
+    sub = models.CharField(_("subject"), max_length=255)
+    identity_digest = models.CharField(max_length=64, unique=True, editable=False)
+    claims = models.JSONField(_("claims"), default=dict)
+    created_at = models.DateTimeField(_("connected at"), auto_now_add=True)
+
+    objects = AccountManager()
+
+    class Meta:
+        verbose_name = _("Spatio account")
+        verbose_name_plural = _("Spatio accounts")
+
+    def __str__(self) -> str:
+        return self.name or self.email or self.sub
+
+    def save(self, **kwargs: Any) -> None:
+        """Save, with the digest that makes (issuer, sub) unique."""
+        self.identity_digest = identity_digest(self.issuer, self.sub)
+        super().save(**kwargs)
+
+    @property
+    def name(self) -> str:
+        """The person's name as of the last sign-in; empty when Spatio gave none."""
+        return self.claims.get("name", "")
+
+    @property
+    def email(self) -> str:
+        """The e-mail address as of the last sign-in; empty when Spatio gave none. Not an identifier."""
+        return self.claims.get("email", "")
+
+    @property
+    def email_verified(self) -> bool:
+        """Whether Spatio said that it verified the address. Missing means no."""
+        return self.claims.get("email_verified") is True
+
+
+class TokenQuerySet(models.QuerySet["SpatioToken"]):
+    """Grants."""
+
+    def with_clock(self) -> "TokenQuerySet":
+        """Read the database's clock along, so that :attr:`SpatioToken.seconds_left` can tell."""
+        return self.annotate(now_ms=DatabaseNow())
+
+
+class SpatioToken(models.Model):
+    """
+    One grant: what one sign-in gave.
+
+    The session holds only :attr:`handle`, so that signing out of the laptop leaves the phone alone and a
+    leaked session store leaks no token.
+    """
+
+    account = models.ForeignKey(
+        SpatioAccount, models.CASCADE, related_name="tokens", verbose_name=_("account")
+    )
+    handle = models.CharField(max_length=43, unique=True, editable=False, default=secrets.token_urlsafe)
+    client_id = models.CharField(_("client id"), max_length=255)
+    access_ciphertext = models.TextField(editable=False)
+    refresh_ciphertext = models.TextField(editable=False, default="")
+    scope = models.TextField(_("scopes"))
+    id_token_claims = models.JSONField(_("ID token claims"), default=dict)
+    expires_ms = models.BigIntegerField(_("expires, ms since the epoch"), null=True)
+    created_at = models.DateTimeField(_("signed in at"), auto_now_add=True)
+
+    #: Set by :meth:`TokenQuerySet.with_clock`.
+    now_ms: int
+
+    access_token = Encrypted("access_ciphertext", row="handle")
+    refresh_token = Encrypted("refresh_ciphertext", row="handle")
+
+    objects = TokenQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = _("Spatio grant")
+        verbose_name_plural = _("Spatio grants")
+
+    def __str__(self) -> str:
+        return f"{self.account} {self.created_at:%Y-%m-%d %H:%M}"
+
+    @property
+    def scopes(self) -> frozenset[str]:
+        """The scopes that were granted."""
+        return frozenset(self.scope.split())
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Seconds until the access token expires, negative when it has; ``None`` if Spatio did not say."""
+        return None if self.expires_ms is None else (self.expires_ms - self.now_ms) / 1000
+
+
+class ConsumedState(models.Model):
+    """A ``state`` that a callback has used: the unique key makes "once" hold across processes and hosts."""
+
+    digest = models.CharField(max_length=64, primary_key=True)
+    expires_ms = models.BigIntegerField(db_index=True)
+
+    class Meta:
+        verbose_name = _("consumed state")
+        verbose_name_plural = _("consumed states")
+
+    def __str__(self) -> str:
+        return self.digest
+
+    @classmethod
+    def consume(cls, digest: str, *, lifetime: float) -> bool:
+        """
+        Use up a state. The one insert is the lock.
+
+        Args:
+            digest: SHA-256 of the state, in hexadecimal.
+            lifetime: Seconds to remember it; at least as long as a pending login lives.
+
+        Returns:
+            ``False`` if it was used before, by whichever process.
+        """
+        alias = router.db_for_write(cls)
+        try:
+            # The savepoint is for callers inside a transaction, which a failed insert would break.
+            with transaction.atomic(using=alias) if connections[alias].in_atomic_block else nullcontext():
+                cls.objects.using(alias).create(digest=digest, expires_ms=from_now(lifetime))
+        except IntegrityError:
+            return False
+        return True
+
+    @classmethod
+    def forget_expired(cls, *, most: int) -> int:
+        """Delete up to *most* states whose time is over; give how many."""
+        alias = router.db_for_write(cls)
+        expired = cls.objects.using(alias).filter(expires_ms__lt=DatabaseNow())
+        digests = list(expired.values_list("pk", flat=True)[:most])
+        return cls.objects.using(alias).filter(pk__in=digests).delete()[0] if digests else 0
