@@ -41,6 +41,8 @@ MAX_NEXT = 2048
 COOKIE_CONTEXT = "flow.1:"
 ASK_SALT = "spatio_django.ask"
 SIGNED_OUT_COOKIE = "spatio_signed_out"
+#: Seconds after a sign-out for which the next sign-in of that browser asks who it is.
+SIGNED_OUT_LIFETIME = 14 * 24 * 3600
 
 _NEXT = re.compile(r"/(?![/\\])[\x21-\x5b\x5d-\x7e]*")
 _NAME = re.compile(r"(?:__Host-)?spatio_flow_[0-9a-f]{16}")

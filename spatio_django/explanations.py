@@ -1,0 +1,49 @@
+"""What a person reads when a sign-in does not work out: one plain, translated sentence per error code."""
+
+from django.utils.functional import Promise
+from django.utils.translation import gettext_lazy as _
+
+from spatio_django.exceptions import (
+    ConfigurationError,
+    LoginNotFound,
+    LoginRefused,
+    ProviderRefused,
+    ProviderUnavailable,
+    SpatioError,
+)
+
+BY_CODE: dict[str, Promise] = {
+    "access_denied": _("You chose not to sign in with Spatio. Nothing was shared with this site."),
+    "state_used": _("This sign-in was used already, perhaps by a reload or the Back button."),
+    "inactive": _("Your account on this site is switched off. Please ask the people who run it."),
+    "no_account": _("There is no account for you on this site yet. Please ask the people who run it for one."),
+    "email_missing": _("This site knows people by their e-mail address, and your Spatio account shares none."),
+    "email_unverified": _(
+        "This site knows people by their e-mail address, and yours is not verified at Spatio yet. Verify it "
+        "there, then try again."
+    ),
+    "email_taken": _(
+        "There is an account with your e-mail address on this site already. Sign in to it the way you did "
+        "before."
+    ),
+    "ambiguous": _("More than one account on this site could be yours. Please ask the people who run it."),
+    "scope_not_granted": _("The page you wanted needs a permission that was not given at Spatio."),
+    "auth_time": _("The page you wanted needs you to prove again at Spatio who you are. Please try again."),
+}
+
+BY_CLASS: tuple[tuple[type[SpatioError], Promise], ...] = (
+    (LoginNotFound, _("This sign-in was not begun in this browser, or it took longer than ten minutes.")),
+    (LoginRefused, _("This site does not let you sign in with this Spatio account.")),
+    (ProviderRefused, _("Spatio could not complete the sign-in.")),
+    (ProviderUnavailable, _("Spatio does not answer right now. Please try again in a moment.")),
+    (ConfigurationError, _("Signing in with Spatio is not set up on this site yet.")),
+)
+
+OTHERWISE: Promise = _("The sign-in could not be completed safely, so it was stopped.")
+
+
+def explanation(error: SpatioError) -> Promise:
+    """Give the sentence for *error*: by its code, else by its class."""
+    if error.code in BY_CODE:
+        return BY_CODE[error.code]
+    return next((text for kind, text in BY_CLASS if isinstance(error, kind)), OTHERWISE)

@@ -1,0 +1,55 @@
+"""The buttons: ``{% load spatio %}{% spatio_login_button %}{% spatio_logout_button %}``."""
+
+from typing import Any
+
+from django import template
+from django.template.context import RequestContext
+from django.utils.translation import gettext_lazy as _
+
+from spatio_django import flow
+
+register = template.Library()
+
+
+def stylesheet_wanted(context: RequestContext) -> bool:
+    """Tell whether this is the page's first button, which brings the stylesheet along."""
+    if context.render_context.get("spatio_stylesheet"):
+        return False
+    # On the outermost layer, which the tags of one page share.
+    context.render_context.dicts[0]["spatio_stylesheet"] = True
+    return True
+
+
+@register.inclusion_tag("spatio_django/login_button.html", takes_context=True)
+def spatio_login_button(context: RequestContext, next: str | None = None, label: str = "") -> dict[str, Any]:  # noqa: A002 - the tag's argument is named like the parameter it sets
+    """
+    Show the "Sign in with Spatio" button: an ordinary link, with its stylesheet, without script.
+
+    Args:
+        next: The page to land on. Default: the ``next`` that the current page was asked with, if any.
+        label: The text. Default: "Sign in with Spatio".
+    """
+    request = context.request
+    target = flow.safe_next(request, next or request.GET.get("next"))
+    return {
+        "login_url": flow.login_url(target),
+        "label": label or _("Sign in with Spatio"),
+        "stylesheet": stylesheet_wanted(context),
+    }
+
+
+@register.inclusion_tag("spatio_django/logout_button.html", takes_context=True)
+def spatio_logout_button(context: RequestContext, next: str | None = None, label: str = "") -> dict[str, Any]:  # noqa: A002 - likewise
+    """
+    Show the sign-out button: a form that posts, with the CSRF token.
+
+    Args:
+        next: The page to land on. Default: ``LOGOUT_REDIRECT_URL``.
+        label: The text. Default: "Sign out".
+    """
+    return {
+        "csrf_token": context.get("csrf_token"),
+        "next_url": next or "",
+        "label": label or _("Sign out"),
+        "stylesheet": stylesheet_wanted(context),
+    }

@@ -1,0 +1,13 @@
+"""The three addresses: include them as ``path("spatio/", include("spatio_django.urls"))``."""
+
+from django.urls import path
+
+from spatio_django import views
+
+app_name = "spatio"
+
+urlpatterns = [
+    path("login/", views.LoginView.as_view(), name="login"),
+    path("callback/", views.CallbackView.as_view(), name="callback"),
+    path("logout/", views.LogoutView.as_view(), name="logout"),
+]

@@ -1,0 +1,399 @@
+"""Login, callback and logout: HTTP in, HTTP out."""
+
+import logging
+import secrets
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
+from urllib.parse import urlsplit
+
+from django.conf import settings
+from django.contrib import auth
+from django.contrib.auth.decorators import login_not_required
+from django.contrib.auth.signals import user_login_failed
+from django.core.exceptions import PermissionDenied, SuspiciousOperation
+from django.db import connections, transaction
+from django.http import HttpRequest, HttpResponse, HttpResponseBase, HttpResponseRedirect, JsonResponse
+from django.shortcuts import render, resolve_url
+from django.utils.decorators import method_decorator
+from django.utils.http import url_has_allowed_host_and_scheme
+from django.utils.module_loading import import_string
+from django.views import View
+from django.views.decorators.cache import never_cache
+from django.views.generic.base import ContextMixin
+from mozilla_django_oidc.views import (
+    OIDCAuthenticationCallbackView,
+    OIDCAuthenticationRequestView,
+    OIDCLogoutView,
+)
+
+from spatio_django import flow, registration, tokens
+from spatio_django.backends import SpatioBackend
+from spatio_django.conf import conf, get_settings
+from spatio_django.exceptions import (
+    ConfigurationError,
+    LoginNotFound,
+    LoginRefused,
+    ProtocolViolation,
+    ProviderRefused,
+    ProviderUnavailable,
+    SpatioError,
+)
+from spatio_django.explanations import explanation
+
+logger = logging.getLogger("spatio_django")
+
+#: Errors that ``prompt=none`` gives when a page has to be shown after all (OpenID Connect Core §3.1.2.6).
+INTERACTION_NEEDED = frozenset({"login_required", "consent_required", "interaction_required"})
+
+#: HTTP status of the page that explains an error, by class. A site that is not set up counts as unavailable.
+STATUSES: tuple[tuple[type[SpatioError], int], ...] = (
+    (LoginNotFound, 400),
+    (LoginRefused, 403),
+    (ProviderRefused, 403),
+    (ProviderUnavailable, 503),
+    (ConfigurationError, 503),
+    (ProtocolViolation, 502),
+)
+
+
+class SiteFailure(SpatioError):
+    """Code of the site (a hook, a signal receiver, the database) failed in the middle of a sign-in."""
+
+
+def outside_transactions(view: Callable[..., Any]) -> Callable[..., Any]:
+    """
+    Keep *view* out of ``ATOMIC_REQUESTS`` on every database.
+
+    A transaction must not be held open while Spatio answers, and a used state must stay used whatever
+    happens after.
+    """
+    for alias in connections:
+        view = transaction.non_atomic_requests(using=alias)(view)
+    return view
+
+
+@method_decorator([login_not_required, never_cache], name="dispatch")
+class SpatioView(ContextMixin, View):
+    """What our three views share: headers, settings, and the page that explains an error."""
+
+    get_settings = staticmethod(get_settings)
+    error_template_name = "spatio_django/login_error.html"
+
+    @classmethod
+    def as_view(cls, **initkwargs: Any) -> Callable[..., HttpResponseBase]:
+        """Make the view function."""
+        return outside_transactions(super().as_view(**initkwargs))
+
+    def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        """Answer, with headers that keep addresses with ``code`` and ``state`` out of other sites' logs."""
+        response = super().dispatch(request, *args, **kwargs)
+        # Not no-referrer: browsers would send "Origin: null" with our pages' forms, which Django refuses.
+        response["Referrer-Policy"] = "same-origin"
+        return response
+
+    def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
+        """Give the context of our templates. Override to add to it."""
+        return super().get_context_data(base_template=conf.SPATIO_BASE_TEMPLATE, **kwargs)
+
+    def render(self, template: str, *, status: int = 200, **context: Any) -> HttpResponse:
+        """Render one of our pages."""
+        return render(self.request, template, self.get_context_data(**context), status=status)
+
+    def error_page(self, error: SpatioError, *, retry_url: str) -> HttpResponse:
+        """
+        Explain *error* to the person, and log it under the reference that the page shows.
+
+        Override to present it your way. ``error.code`` is stable; its text is for developers.
+        """
+        choice = error.code == "access_denied"
+        reference = secrets.token_hex(4)
+        log = logger.info if choice else logger.warning
+        log(
+            "Sign-in ended: %s [%s] %s",
+            error.code,
+            reference,
+            error,
+            exc_info=error.__cause__ if isinstance(error, SiteFailure) else None,
+            extra={"spatio": {"code": error.code, "reference": reference, **error.context}},
+        )
+        status = 200 if choice else next((code for kind, code in STATUSES if isinstance(error, kind)), 503)
+        return self.render(
+            self.error_template_name,
+            status=status,
+            code=error.code,
+            reference=reference,
+            explanation=explanation(error),
+            choice=choice,
+            retry_url=retry_url,
+            home_url=resolve_url(settings.LOGIN_REDIRECT_URL if self.request.user.is_authenticated else "/"),
+        )
+
+
+class LoginView(SpatioView, OIDCAuthenticationRequestView):  # type: ignore[misc]  # the parent has no types
+    """
+    Begin a sign-in and send the browser to Spatio. OpenID Connect Core §3.1.2.1.
+
+    Subclass and override :meth:`get_extra_params` or :meth:`get_ask` to change what is asked for.
+    """
+
+    http_method_names = ["get"]
+    not_allowed_template_name = "spatio_django/not_allowed.html"
+
+    def __init__(self, **kwargs: Any) -> None:
+        # Not the parent's, which reads endpoint settings before any error could be answered.
+        View.__init__(self, **kwargs)
+
+    def get(self, request: HttpRequest) -> HttpResponse:
+        """Answer each caller in its own way: a page is sent on, a script is told."""
+        next_url = flow.safe_next(request, request.GET.get("next"))
+        if is_htmx(request):
+            response = HttpResponse()
+            response["HX-Redirect"] = self.page_login_url(request, request.headers.get("HX-Current-URL"))
+            return response
+        if not is_navigation(request):
+            return JsonResponse(
+                {
+                    "error": "login_required",
+                    "login_url": self.page_login_url(request, request.headers.get("Referer")),
+                },
+                status=401,
+            )
+        ask = self.get_ask(request)
+        if request.user.is_authenticated and next_url and ask == flow.Ask():
+            # login_required let this person pass: a permission is missing, and signing in again won't help.
+            return self.render(self.not_allowed_template_name, status=403, next_url=next_url)
+        try:
+            registered = registration.current()
+            redirect_uri = flow.redirect_uri_for(request, registered)
+            if not flow.same_host(redirect_uri, request) and "moved" not in request.GET:
+                return self.to_registered_host(request, redirect_uri)
+            pending, url = flow.begin(
+                registered,
+                redirect_uri=redirect_uri,
+                next_url=next_url,
+                ask=ask,
+                extra=self.get_extra_params(request),
+            )
+        except SpatioError as error:
+            return self.error_page(error, retry_url=request.get_full_path())
+        response = HttpResponseRedirect(url)
+        flow.remember(request, response, pending)
+        return response
+
+    def get_extra_params(self, request: HttpRequest) -> Mapping[str, str]:
+        """Give further parameters of the authorization request. Override to add some."""
+        return {}
+
+    def get_ask(self, request: HttpRequest) -> flow.Ask:
+        """
+        Give what this sign-in asks for beyond the ordinary. Override to demand more.
+
+        Default: what :func:`spatio_django.flow.login_url` signed; and after a sign-out in this browser a
+        fresh proof of identity, because the person is still signed in at Spatio.
+        """
+        ask = flow.asked(request)
+        if ask == flow.Ask() and flow.SIGNED_OUT_COOKIE in request.COOKIES:
+            return flow.Ask(prompt="login")
+        return ask
+
+    def page_login_url(self, request: HttpRequest, page: str | None) -> str:
+        """Give the address that signs in and leads back to *page*, not to the fragment a script asked for."""
+        if page and url_has_allowed_host_and_scheme(page, {request.get_host()}):
+            parts = urlsplit(page)
+            page = parts.path + (f"?{parts.query}" if parts.query else "")
+            return flow.login_url(flow.safe_next(request, page))
+        return flow.login_url()
+
+    def to_registered_host(self, request: HttpRequest, redirect_uri: str) -> HttpResponse:
+        """
+        Send the browser to the host that is registered, before a cookie is set where the callback won't see it.
+
+        Once: behind a proxy that hides the host from us, the browser is there already.
+        """
+        parts = urlsplit(redirect_uri)
+        query = request.GET.copy()
+        query["moved"] = "1"
+        return HttpResponseRedirect(f"{parts.scheme}://{parts.netloc}{request.path}?{query.urlencode()}")
+
+
+class CallbackView(SpatioView, OIDCAuthenticationCallbackView):  # type: ignore[misc]  # the parent has no types
+    """
+    Where Spatio sends the browser back to. OpenID Connect Core §3.1.2.5 to §3.1.3.
+
+    Every outcome is a redirect or a page of ours; nothing is raised, because an error report would show the
+    address, and ``code`` and ``state`` in it.
+
+    Attributes:
+        error: Why the sign-in failed, for :meth:`login_failure`.
+        login: What was verified, for :meth:`login_success`.
+        user: Who signed in, likewise.
+    """
+
+    http_method_names = ["get"]
+    continue_template_name = "spatio_django/continue.html"
+
+    pending: flow.PendingLogin | None = None
+    error: SpatioError
+    login: flow.CompletedLogin
+    user: Any
+
+    def get(self, request: HttpRequest) -> HttpResponse:
+        """Complete the pending login that the callback belongs to."""
+        try:
+            self.pending = flow.recall(request)
+            if self.pending.done:
+                raise LoginNotFound("This callback was used before.", code="state_used")
+            self.login = flow.complete(request, self.pending)
+            response = self.sign_in(request)
+        except SpatioError as error:
+            self.error = error
+            response = self.failed(request)
+        except Exception as error:  # a site's hook or receiver, or the database
+            auth.logout(request)
+            self.error = SiteFailure("The site could not complete the sign-in.", code="site_error")
+            self.error.__cause__ = error
+            response = self.failed(request)
+        if self.pending is not None:
+            flow.remember(request, response, flow.used_up(self.pending))
+        return response
+
+    def sign_in(self, request: HttpRequest) -> HttpResponse:
+        """Turn what was verified into a user and a session."""
+        backend_path, backend = self.backend()
+        try:
+            self.user = backend.authenticate(request, spatio_login=self.login)
+        except (PermissionDenied, SuspiciousOperation) as error:
+            raise LoginRefused("The backend refused.", code="refused") from error
+        if self.user is None:
+            raise LoginRefused("The backend gave no user.", code="refused")
+        self.user.backend = backend_path
+        return self.login_success()
+
+    def login_success(self) -> HttpResponse:
+        """
+        Sign the user in and go on. Always with a new session key, whoever was signed in here before.
+
+        The grant is stored after ``auth.login``, which empties the session when another user held it, and the
+        grant that this session held before is dropped.
+        """
+        before = self.request.session.get(tokens.SESSION_KEY)
+        auth.login(self.request, self.user)
+        account = self.user.spatio_accounts.get(
+            identity_digest=tokens.identity_digest(self.login.issuer, self.login.subject)
+        )
+        tokens.store(self.request, self.login, account)
+        tokens.drop(before)
+        response: HttpResponse
+        if settings.SESSION_COOKIE_SAMESITE == "Strict":
+            # The redirect would still belong to the navigation from Spatio, so the browser would not send the
+            # new session cookie along. A page of our own that moves on by itself begins a new one.
+            response = self.render(self.continue_template_name, next_url=self.success_url)
+        else:
+            response = HttpResponseRedirect(self.success_url)
+        response.delete_cookie(flow.SIGNED_OUT_COOKIE, samesite="Lax")
+        return response
+
+    def login_failure(self) -> HttpResponse:
+        """Answer a sign-in that failed with :attr:`error`. Override to present it your way."""
+        if self.failure_url:
+            return HttpResponseRedirect(self.failure_url)
+        return self.error_page(self.error, retry_url=self.retry_url)
+
+    @property
+    def retry_url(self) -> str:
+        """Where the same sign-in begins anew: same page, same demands."""
+        if self.pending is None:
+            return flow.login_url()
+        ask = self.pending.ask
+        return flow.login_url(
+            self.pending.next_url, scopes=ask.scopes, prompt=ask.prompt, max_age=ask.max_age
+        )
+
+    @property
+    def success_url(self) -> str:
+        """Where a sign-in leads: the page it began at, or ``LOGIN_REDIRECT_URL``."""
+        next_url = self.pending.next_url if self.pending else None
+        return next_url or resolve_url(settings.LOGIN_REDIRECT_URL)
+
+    @property
+    def failure_url(self) -> str | None:
+        """Where a failed sign-in leads instead of our page: ``LOGIN_REDIRECT_URL_FAILURE``, if a site sets it."""
+        url = self.get_settings("LOGIN_REDIRECT_URL_FAILURE", None)
+        return resolve_url(url) if url else None
+
+    def failed(self, request: HttpRequest) -> HttpResponse:
+        """Choose what a failure means: a reload, a silent sign-in that needs a page after all, or an error."""
+        if self.error.code == "state_used" and request.user.is_authenticated:
+            return HttpResponseRedirect(self.success_url)
+        silent = self.pending is not None and self.pending.ask.prompt == "none"
+        if silent and self.pending and self.error.code in INTERACTION_NEEDED:
+            return HttpResponseRedirect(flow.login_url(self.pending.next_url))
+        # Without credentials: those of an OpenID Connect login are secrets, and receivers log them.
+        user_login_failed.send(sender=__name__, credentials={}, request=request)
+        return self.login_failure()
+
+    def backend(self) -> tuple[str, SpatioBackend]:
+        """
+        Give the configured :class:`SpatioBackend`, or the subclass of it that the site uses.
+
+        Raises:
+            ConfigurationError: ``backend_missing``.
+        """
+        for path in settings.AUTHENTICATION_BACKENDS:
+            kind = import_string(path)
+            if isinstance(kind, type) and issubclass(kind, SpatioBackend):
+                return path, kind()
+        raise ConfigurationError(
+            "Add spatio_django.backends.SpatioBackend to AUTHENTICATION_BACKENDS.", code="backend_missing"
+        )
+
+
+class LogoutView(SpatioView, OIDCLogoutView):  # type: ignore[misc]  # the parent has no types
+    """Sign out of this site: POST, with the CSRF token."""
+
+    http_method_names: ClassVar[list[str]] = ["post"]
+
+    def post(self, request: HttpRequest) -> HttpResponse:
+        """End the local session; its grant is dropped with it."""
+        was_spatio = tokens.peek(request)[1] is not None
+        auth.logout(request)
+        response = HttpResponseRedirect(self.redirect_url)
+        if was_spatio:
+            # Spatio has no sign-out of its own, so the next sign-in from this browser must ask who it is:
+            # on a shared computer, one click would otherwise bring the person back who just left.
+            response.set_cookie(
+                flow.SIGNED_OUT_COOKIE,
+                "1",
+                max_age=flow.SIGNED_OUT_LIFETIME,
+                secure=settings.SESSION_COOKIE_SECURE,
+                httponly=True,
+                samesite="Lax",
+            )
+        return response
+
+    @property
+    def redirect_url(self) -> str:
+        """Where signing out leads: ``next`` from the form, or ``LOGOUT_REDIRECT_URL``, or the front page."""
+        next_url = flow.safe_next(self.request, self.request.POST.get("next"))
+        return next_url or resolve_url(settings.LOGOUT_REDIRECT_URL or "/")
+
+
+def is_htmx(request: HttpRequest) -> bool:
+    """Tell whether htmx asks, which follows a header and not a redirect to another site."""
+    return request.headers.get("HX-Request") == "true"
+
+
+def is_navigation(request: HttpRequest) -> bool:
+    """
+    Tell whether a browser is about to show the answer as a page, rather than a script to read it.
+
+    By ``Sec-Fetch-Mode``, which scripts can't set; by what older clients send where it is absent.
+    """
+    mode = request.headers.get("Sec-Fetch-Mode")
+    if mode:
+        return mode == "navigate"
+    if request.headers.get("X-Requested-With") == "XMLHttpRequest":
+        return False
+    accept = request.headers.get("Accept", "*/*")
+    return "text/html" in accept or "application/json" not in accept
+
