@@ -1,0 +1,226 @@
+"""Client: one method per step of the protocol, composed of the modules beside it."""
+
+import hashlib
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from spatio_django.exceptions import ConfigurationError, ProtocolViolation
+from spatio_django.oidc.cache import Copy, Documents
+from spatio_django.oidc.discovery import ProviderMetadata, fetch_metadata
+from spatio_django.oidc.id_token import check_id_token
+from spatio_django.oidc.registration import (
+    REGISTRATION_LIMIT,
+    AuthMethod,
+    ClientInformation,
+    ClientMetadata,
+)
+from spatio_django.oidc.responses import TOKEN_LIMIT, USERINFO_LIMIT, TokenResponse, userinfo_claims
+from spatio_django.oidc.secret import Secret
+from spatio_django.oidc.urls import require_safe_url
+
+if TYPE_CHECKING:
+    from spatio_django.oidc.http import Http
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClientCredentials:
+    """How this site proves at the token endpoint which client it is. RFC 6749 §2.3."""
+
+    client_id: str
+    client_secret: Secret | None
+    auth_method: AuthMethod
+
+
+class Client:
+    """
+    A relying party of one provider. Making one does no I/O; threads may share it.
+
+    Args:
+        issuer: Compared character by character with what the provider says.
+        http: The way out.
+        documents: Keeps metadata and keys.
+        clock: Seconds since the epoch.
+
+    Raises:
+        ConfigurationError: ``issuer``, if that is no https URL (or a loopback one) without query.
+    """
+
+    def __init__(
+        self,
+        *,
+        issuer: str,
+        http: "Http",
+        documents: Documents,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.issuer = _checked(issuer)
+        self._http = http
+        self._documents = documents
+        self._clock = clock
+        self._parsed: tuple[Copy, ProviderMetadata] | None = None
+
+    def metadata(self) -> ProviderMetadata:
+        """
+        Return what the provider says about itself; normally without asking it.
+
+        Raises:
+            ProviderUnavailable, ProtocolViolation: As
+                :meth:`~spatio_django.oidc.discovery.ProviderMetadata.from_document` and
+                :func:`~spatio_django.oidc.discovery.fetch_metadata`.
+        """
+        name = "spatio:metadata:" + hashlib.sha256(self.issuer.encode()).hexdigest()
+        copy = self._documents.get(name, self._fetch_metadata)
+        parsed = self._parsed
+        if parsed is None or parsed[0] is not copy:
+            metadata = ProviderMetadata.from_document(copy.document, issuer=self.issuer)
+            self._parsed = parsed = (copy, metadata)
+        return parsed[1]
+
+    def exchange_code(
+        self, credentials: ClientCredentials, *, code: Secret, redirect_uri: str, code_verifier: Secret
+    ) -> TokenResponse:
+        """
+        Exchange the code of a callback for tokens. A code works once, so this is never repeated.
+
+        Args:
+            credentials: Sent in the one way that was registered.
+            code: From :func:`~spatio_django.oidc.authorization.read_callback`.
+            redirect_uri: As in the authorization request.
+            code_verifier: Of the pending login.
+
+        Raises:
+            ConfigurationError: ``client_secret``, if the registered way needs one.
+            ProviderUnavailable, ProviderRefused, ProtocolViolation: As
+                :meth:`~spatio_django.oidc.responses.TokenResponse.from_answer`; ``id_token`` if the answer
+                has none: without it nobody has signed in.
+
+        OpenID Connect Core 1.0 §3.1.3.1, RFC 6749 §4.1.3, RFC 7636 §4.5.
+        """
+        fields: dict[str, str | Secret] = {
+            "grant_type": "authorization_code",
+            "code": code,
+            "redirect_uri": redirect_uri,
+            "code_verifier": code_verifier,
+        }
+        basic = _authenticate(credentials, fields)
+        endpoint = self.metadata().token_endpoint
+        answer = self._http.post_form(endpoint, fields, basic=basic, limit=TOKEN_LIMIT)
+        tokens = TokenResponse.from_answer(answer)
+        if tokens.id_token is None:
+            raise ProtocolViolation("The answer has no ID token.", code="id_token")
+        return tokens
+
+    def verify_id_token(
+        self,
+        id_token: Secret,
+        *,
+        client_id: str,
+        nonce: Secret | str,
+        access_token: Secret | None,
+        max_age: int | None,
+    ) -> dict[str, Any]:
+        """
+        Return the claims of an ID token after every check that there is.
+
+        Args:
+            id_token: As it came.
+            client_id: Ours.
+            nonce: Of the pending login.
+            access_token: The one that came along.
+            max_age: Seconds, if the request said so.
+
+        Raises:
+            InvalidToken: As :func:`~spatio_django.oidc.jose.verify` and
+                :func:`~spatio_django.oidc.id_token.check_id_token`.
+            ProviderUnavailable, ProtocolViolation: Metadata or keys can't be had.
+
+        OpenID Connect Core 1.0 §3.1.3.7.
+        """
+        from spatio_django.oidc import keys  # here: the rest of sign-in gets by without cryptography
+
+        claims = keys.verify(
+            id_token, jwks_uri=self.metadata().jwks_uri, documents=self._documents, http=self._http
+        )
+        check_id_token(
+            claims,
+            issuer=self.issuer,
+            client_id=client_id,
+            nonce=nonce,
+            access_token=access_token,
+            max_age=max_age,
+            now=self._clock(),
+        )
+        return claims
+
+    def userinfo(self, access_token: Secret, *, subject: str) -> dict[str, Any]:
+        """
+        Return what the provider tells about the person, beyond the ID token.
+
+        Args:
+            access_token: Sent in the header, never in a URL.
+            subject: ``sub`` of the ID token.
+
+        Raises:
+            ProtocolViolation: ``userinfo_endpoint``, if there is none.
+            ProviderUnavailable, ProviderRefused, ProtocolViolation: As
+                :func:`~spatio_django.oidc.responses.userinfo_claims`.
+
+        OpenID Connect Core 1.0 §5.3.
+        """
+        endpoint = self._endpoint("userinfo_endpoint")
+        answer = self._http.get(endpoint, bearer=access_token, limit=USERINFO_LIMIT)
+        return userinfo_claims(answer, subject=subject)
+
+    def register(self, request: ClientMetadata) -> ClientInformation:
+        """
+        Register this site as a client. Each call makes another client: store the result.
+
+        Raises:
+            ProtocolViolation: ``registration_endpoint``, if there is none.
+            ProviderUnavailable, ProviderRefused, ProtocolViolation: As
+                :meth:`~spatio_django.oidc.registration.ClientInformation.from_answer`.
+
+        RFC 7591 §3.
+        """
+        endpoint = self._endpoint("registration_endpoint")
+        answer = self._http.post_json(endpoint, request.to_document(), limit=REGISTRATION_LIMIT)
+        return ClientInformation.from_answer(answer, request=request)
+
+    def _fetch_metadata(self) -> dict[str, Any]:
+        document = fetch_metadata(self.issuer, http=self._http)
+        ProviderMetadata.from_document(document, issuer=self.issuer)  # a bad one must not replace a good copy
+        return document
+
+    def _endpoint(self, name: str) -> str:
+        endpoint: str | None = getattr(self.metadata(), name)
+        if endpoint is None:
+            raise ProtocolViolation(f"The provider has no {name}.", code=name)
+        return endpoint
+
+
+def _checked(issuer: str) -> str:
+    try:
+        safe = require_safe_url(issuer, member="issuer")
+    except ProtocolViolation as error:
+        raise ConfigurationError(str(error), code="issuer") from None
+    if "?" in safe:
+        raise ConfigurationError("An issuer has no query.", code="issuer")
+    return safe
+
+
+def _authenticate(
+    credentials: ClientCredentials, fields: dict[str, str | Secret]
+) -> tuple[str, Secret] | None:
+    """Add the credentials to *fields*, or return them for HTTP Basic: one way per request, never two."""
+    if credentials.auth_method == "none":
+        fields["client_id"] = credentials.client_id
+        return None
+    if credentials.client_secret is None:
+        raise ConfigurationError("The client has no secret.", code="client_secret")
+    if credentials.auth_method == "client_secret_basic":
+        return credentials.client_id, credentials.client_secret
+    fields["client_id"] = credentials.client_id
+    fields["client_secret"] = credentials.client_secret
+    return None

@@ -1,0 +1,386 @@
+"""
+Http: the only way out to the network, and the only user of requests.
+
+Every failure is one of these:
+
+=============  =======================  ============================================================
+code           class                    when
+=============  =======================  ============================================================
+unreachable    ``ProviderUnavailable``  no connection: name lookup, refused, proxy
+tls            ``ProviderUnavailable``  the handshake failed, or the certificate does not hold
+timeout        ``ProviderUnavailable``  not finished in time, counted from the call to the last byte
+interrupted    ``ProviderUnavailable``  the connection broke, or what came was not HTTP
+insecure_url   ``ProtocolViolation``    not https, see :func:`~spatio_django.oidc.urls.require_safe_url`
+redirect       ``ProtocolViolation``    a 3xx: following it could take a secret to another host
+encoded        ``ProtocolViolation``    a compressed body, which nobody asked for
+too_large      ``ProtocolViolation``    more than the caller's limit
+not_json       ``ProtocolViolation``    from :meth:`Answer.json_object`
+=============  =======================  ============================================================
+
+Their context says ``endpoint`` (the URL without its query) and, for ``ProviderUnavailable``, ``sent``:
+whether the provider may have acted on the request. No error chains to the one of requests, which would
+carry the request, headers and body.
+"""
+
+import base64
+import http.client
+import json
+import os
+import re
+import ssl
+import threading
+import time
+from collections.abc import Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote_plus, urlencode
+
+import requests
+import requests.adapters
+import requests.utils
+import urllib3
+import urllib3.connection
+import urllib3.exceptions
+
+from spatio_django import __version__
+from spatio_django.exceptions import ConfigurationError, ProtocolViolation, ProviderUnavailable, SpatioError
+from spatio_django.oidc.answer import Answer
+from spatio_django.oidc.call import Call, Resolver, Watchdog
+from spatio_django.oidc.secret import Secret
+from spatio_django.oidc.urls import is_loopback, require_safe_url
+
+__all__ = ["Answer", "Http", "require_safe_url"]
+
+#: Seconds that an idle connection is used again. Load balancers forget silent ones after 60 or more.
+KEEP_ALIVE = 30.0
+#: Idle connections kept per host: one per thread of a busy process.
+POOL_SIZE = 32
+
+_KEPT_HEADERS = ("content-type", "retry-after", "www-authenticate", "cache-control")
+_HEADER_VALUE = re.compile(r"[\x20-\x7e]{1,1024}")
+_BEARER_TOKEN = re.compile(r"[\x21-\x7e]+")
+
+
+class Http:
+    """
+    HTTPS calls with one deadline each.
+
+    Certificates are always checked, against the bundle that requests ships. Redirects are not followed, no
+    cookie is kept, and the environment (``HTTPS_PROXY``, ``~/.netrc``, ``REQUESTS_CA_BUNDLE``) is not read.
+    Connections are pooled and kept alive. Safe to share between threads, and across ``fork``.
+
+    Args:
+        timeout: Seconds for one whole call: name lookup, connection, TLS, headers and body together.
+        proxy: URL of an http or https proxy for everything but loopback hosts.
+        user_agent: Sent with each request.
+
+    Raises:
+        ConfigurationError: ``proxy``, if that is not such a URL.
+    """
+
+    def __init__(
+        self,
+        *,
+        timeout: float = 5.0,
+        proxy: str | None = None,
+        user_agent: str = f"spatio-django/{__version__}",
+    ) -> None:
+        if proxy is not None and not re.fullmatch(r"https?://[\x21-\x7e]+", proxy):
+            raise ConfigurationError("The proxy is not an http or https URL.", code="proxy")
+        self._timeout = timeout
+        self._proxy = proxy
+        self._user_agent = user_agent
+        self._channels: dict[int, _Channel] = {}
+
+    def get(
+        self, url: str, *, limit: int, bearer: Secret | None = None, timeout: float | None = None
+    ) -> Answer:
+        """
+        GET *url*.
+
+        If the server closes a kept-alive connection in the very moment it is used again, the call is made
+        once more on a new one, within the same time.
+
+        Args:
+            url: Checked with :func:`~spatio_django.oidc.urls.require_safe_url`.
+            limit: Bytes that the body may have.
+            bearer: Access token for the ``Authorization`` header (RFC 6750 §2.1).
+            timeout: Seconds for this call instead of the usual.
+
+        Raises:
+            ProviderUnavailable, ProtocolViolation: See the list at the top of the module.
+        """
+        message = _Message(method="GET", url=url, authorization=bearer and _bearer(bearer))
+        return self._send(message, limit=limit, timeout=timeout)
+
+    def post_form(
+        self,
+        url: str,
+        fields: Mapping[str, str | Secret],
+        *,
+        limit: int,
+        basic: tuple[str, Secret] | None = None,
+        timeout: float | None = None,
+        fresh: bool = False,
+    ) -> Answer:
+        """
+        POST *fields* form-encoded. Never repeated by itself.
+
+        Args:
+            url: As in :meth:`get`.
+            fields: Secrets are revealed only in the request's body.
+            limit: As in :meth:`get`.
+            basic: Client id and secret for HTTP Basic, each form-encoded first (RFC 6749 §2.3.1).
+            timeout: As in :meth:`get`.
+            fresh: Use a new connection and close it afterwards: nothing can go wrong with its past.
+
+        Raises:
+            ProviderUnavailable, ProtocolViolation: See the list at the top of the module.
+        """
+        message = _Message(
+            method="POST",
+            url=url,
+            authorization=basic and _basic(*basic),
+            body=_form(fields),
+            content_type="application/x-www-form-urlencoded",
+        )
+        return self._send(message, limit=limit, timeout=timeout, fresh=fresh)
+
+    def post_json(
+        self, url: str, document: Mapping[str, Any], *, limit: int, timeout: float | None = None
+    ) -> Answer:
+        """
+        POST *document* as JSON. Never repeated by itself.
+
+        Args:
+            url: As in :meth:`get`.
+            document: Ours, so it is trusted to be JSON.
+            limit: As in :meth:`get`.
+            timeout: As in :meth:`get`.
+
+        Raises:
+            ProviderUnavailable, ProtocolViolation: See the list at the top of the module.
+        """
+        body = Secret(json.dumps(document, allow_nan=False))
+        message = _Message(method="POST", url=url, body=body, content_type="application/json")
+        return self._send(message, limit=limit, timeout=timeout)
+
+    def close(self) -> None:
+        """Close idle connections. The next call opens new ones."""
+        channel = self._channels.pop(os.getpid(), None)
+        if channel is not None:
+            channel.adapter.close()
+
+    def _send(self, message: "_Message", *, limit: int, timeout: float | None, fresh: bool = False) -> Answer:
+        require_safe_url(message.url, member="url")
+        channel = self._channel()
+        call = Call(self._timeout if timeout is None else timeout)
+        channel.watchdog.watch(call)
+        try:
+            outcome = self._attempt(message, channel, call, limit=limit, fresh=fresh)
+            if message.method == "GET" and call.reused and _broke(outcome):
+                outcome = self._attempt(message, channel, call, limit=limit, fresh=True)
+        finally:
+            call.finish()
+        if isinstance(outcome, SpatioError):
+            raise outcome
+        return outcome
+
+    def _attempt(
+        self, message: "_Message", channel: "_Channel", call: Call, *, limit: int, fresh: bool
+    ) -> Answer | SpatioError:
+        """Return errors instead of raising them, so that they neither chain to nor point into requests."""
+        adapter = _Adapter(channel.context) if fresh else channel.adapter
+        proxies = {"all": self._proxy} if self._proxy and not is_loopback(message.url) else {}
+        _current.call, _current.resolver = call, channel.resolver
+        endpoint = message.url.partition("?")[0]
+        try:
+            # The adapter without a Session: what a session adds (cookies, redirects, netrc, environment
+            # proxies) is what must not happen here.
+            response = adapter.send(
+                message.prepared(self._user_agent), stream=True, timeout=call.remaining, proxies=proxies
+            )
+            with closing(response):
+                outcome = _read(response, limit=limit, endpoint=endpoint)
+        except (
+            requests.RequestException,
+            urllib3.exceptions.HTTPError,
+            http.client.HTTPException,
+            OSError,
+            ValueError,
+        ) as error:
+            outcome = _failure(error, call, endpoint)
+        finally:
+            del _current.call, _current.resolver
+            if fresh:
+                adapter.close()
+        return _timeout(call, endpoint) if call.expired else outcome
+
+    def _channel(self) -> "_Channel":
+        # Keyed by process: after a fork the parent's sockets, locks and threads are not ours to touch.
+        # setdefault is atomic, so that threads agree on one without a lock that a fork could leave locked.
+        pid = os.getpid()
+        return self._channels.get(pid) or self._channels.setdefault(pid, _Channel())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Message:
+    """A request whose secrets stay opaque until it is sent."""
+
+    method: str
+    url: str
+    authorization: Secret | None = None
+    body: Secret | None = None
+    content_type: str | None = None
+
+    def prepared(self, user_agent: str) -> requests.PreparedRequest:
+        headers = {"User-Agent": user_agent, "Accept": "application/json", "Accept-Encoding": "identity"}
+        if self.content_type is not None:
+            headers["Content-Type"] = self.content_type
+        if self.authorization is not None:
+            headers["Authorization"] = self.authorization.reveal()
+        body = None if self.body is None else self.body.reveal().encode()
+        return requests.Request(self.method, self.url, headers=headers, data=body).prepare()
+
+
+class _Channel:
+    """What one process shares between its calls."""
+
+    def __init__(self) -> None:
+        self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # checks chain and host name by default
+        self.context.minimum_version = ssl.TLSVersion.TLSv1_2
+        self.context.load_verify_locations(requests.utils.DEFAULT_CA_BUNDLE_PATH)
+        self.adapter = _Adapter(self.context)
+        self.watchdog = Watchdog()
+        self.resolver = Resolver()
+
+
+class _Current(threading.local):
+    """The call that this thread is making; urllib3 leaves no other way to hand it to a connection."""
+
+    call: Call
+    resolver: Resolver
+
+
+_current = _Current()
+
+
+class _Connection(urllib3.connection.HTTPConnection):
+    """A connection that its call guards from the first packet on."""
+
+    _used_at = 0.0  # monotonic seconds; 0 until the first request on this socket
+
+    def _new_conn(self) -> Any:
+        self._used_at = 0.0
+        try:
+            return _current.resolver.connect(
+                self._dns_host, self.port, call=_current.call, options=self.socket_options or ()
+            )
+        except OSError as error:
+            raise urllib3.exceptions.NewConnectionError(self, type(error).__name__) from None
+
+    def request(self, *args: Any, **kwargs: Any) -> None:
+        call = _current.call
+        if self.sock is None:
+            self.connect()
+        elif self._used_at:
+            call.reused = True
+            call.guard(self.sock)
+        self._used_at = time.monotonic()
+        call.sent = True
+        super().request(*args, **kwargs)
+
+    @property
+    def is_connected(self) -> bool:
+        return super().is_connected and time.monotonic() - self._used_at < KEEP_ALIVE
+
+
+class _TlsConnection(_Connection, urllib3.connection.HTTPSConnection):
+    pass
+
+
+class _Pool(urllib3.HTTPConnectionPool):
+    ConnectionCls = _Connection
+
+
+class _TlsPool(urllib3.HTTPSConnectionPool):
+    ConnectionCls = _TlsConnection
+
+
+class _Adapter(requests.adapters.HTTPAdapter):
+    """requests' adapter with our connections and one TLS context for all of them. Retries nothing."""
+
+    def __init__(self, context: ssl.SSLContext) -> None:
+        self._context = context
+        super().__init__(pool_connections=8, pool_maxsize=POOL_SIZE)
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        super().init_poolmanager(*args, **kwargs, ssl_context=self._context)
+        self.poolmanager.pool_classes_by_scheme = {"http": _Pool, "https": _TlsPool}
+
+    def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
+        contexts = {"ssl_context": self._context, "proxy_ssl_context": self._context}
+        manager = super().proxy_manager_for(proxy, **kwargs, **contexts)
+        manager.pool_classes_by_scheme = {"http": _Pool, "https": _TlsPool}
+        return manager
+
+    def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> None:
+        """Leave all to the context; requests would load the bundle again for every connection."""
+
+
+def _read(response: requests.Response, *, limit: int, endpoint: str) -> Answer | SpatioError:
+    status = response.status_code
+    if 300 <= status < 400:
+        return ProtocolViolation("A redirect is not followed.", code="redirect", endpoint=endpoint)
+    if response.headers.get("content-encoding", "identity").strip().lower() != "identity":
+        return ProtocolViolation("The body is compressed.", code="encoded", endpoint=endpoint)
+    body = b""
+    # Not stream(): its chunked reader takes a size line of any length into memory.
+    while len(body) <= limit and (part := response.raw.read(limit + 1 - len(body), decode_content=False)):
+        body += part
+    if len(body) > limit:
+        return ProtocolViolation(f"The body exceeds {limit} bytes.", code="too_large", endpoint=endpoint)
+    kept = {name: response.headers.get(name, "") for name in _KEPT_HEADERS}
+    headers = {name: value for name, value in kept.items() if _HEADER_VALUE.fullmatch(value)}
+    return Answer(status=status, headers=headers, body=body)
+
+
+def _failure(error: Exception, call: Call, endpoint: str) -> SpatioError:
+    if call.expired or isinstance(error, requests.Timeout):
+        return _timeout(call, endpoint)
+    if call.sent:
+        code, message = "interrupted", "The connection broke."
+    elif isinstance(error, requests.exceptions.SSLError):
+        code, message = "tls", "The TLS handshake failed."
+    else:
+        code, message = "unreachable", "No connection to the provider."
+    return ProviderUnavailable(
+        message, code=code, endpoint=endpoint, sent=call.sent, cause=type(error).__name__
+    )
+
+
+def _timeout(call: Call, endpoint: str) -> SpatioError:
+    return ProviderUnavailable(
+        "The provider did not answer in time.", code="timeout", endpoint=endpoint, sent=call.sent
+    )
+
+
+def _broke(outcome: Answer | SpatioError) -> bool:
+    return isinstance(outcome, ProviderUnavailable) and outcome.code == "interrupted"
+
+
+def _form(fields: Mapping[str, str | Secret]) -> Secret:
+    plain = {name: value.reveal() if isinstance(value, Secret) else value for name, value in fields.items()}
+    return Secret(urlencode(plain, errors="replace"))
+
+
+def _basic(client_id: str, client_secret: Secret) -> Secret:
+    pair = f"{quote_plus(client_id)}:{quote_plus(client_secret.reveal())}"
+    return Secret("Basic " + base64.b64encode(pair.encode()).decode())
+
+
+def _bearer(token: Secret) -> Secret:
+    if not _BEARER_TOKEN.fullmatch(token.reveal()):
+        raise ProtocolViolation("The access token does not fit into a header.", code="access_token")
+    return Secret("Bearer " + token.reveal())

@@ -1,0 +1,61 @@
+"""An OAuth error as the provider told it, made safe to log and to branch on."""
+
+from spatio_django.exceptions import ProviderRefused
+
+#: What ``ProviderRefused.code`` can be, besides ``unknown_error``. RFC 6749 §4.1.2.1 and §5.2, OpenID Connect
+#: Core 1.0 §3.1.2.6, RFC 6750 §3.1, RFC 7009 §2.2.1, RFC 7591 §3.2.2, RFC 8707 §2, and Spatio's own.
+KNOWN_ERRORS = frozenset(
+    {
+        "access_denied",
+        "account_selection_required",
+        "consent_required",
+        "insufficient_scope",
+        "interaction_required",
+        "invalid_client",
+        "invalid_client_metadata",
+        "invalid_grant",
+        "invalid_redirect_uri",
+        "invalid_request",
+        "invalid_request_object",
+        "invalid_request_uri",
+        "invalid_scope",
+        "invalid_software_statement",
+        "invalid_target",
+        "invalid_token",
+        "login_required",
+        "rate_limit_exceeded",
+        "registration_not_supported",
+        "request_not_supported",
+        "request_uri_not_supported",
+        "server_error",
+        "temporarily_unavailable",
+        "unapproved_software_statement",
+        "unauthorized_client",
+        "unsupported_grant_type",
+        "unsupported_response_type",
+        "unsupported_token_type",
+    }
+)
+
+#: Characters of a description that are kept.
+MAX_DESCRIPTION = 200
+
+
+def refusal(error: object, description: object = None, **context: object) -> ProviderRefused:
+    """
+    Return the error to raise for an OAuth ``error`` and ``error_description``, whatever they hold.
+
+    Args:
+        error: Becomes the code if it is a known one.
+        description: Kept in the context, without control characters and cut.
+        context: More facts for the log.
+    """
+    code = error if isinstance(error, str) and error in KNOWN_ERRORS else "unknown_error"
+    if isinstance(description, str):
+        context["description"] = printable(description, limit=MAX_DESCRIPTION)
+    return ProviderRefused(f"The provider refused: {code}.", code=code, **context)
+
+
+def printable(text: str, *, limit: int) -> str:
+    """Return the first *limit* printable characters of *text*: no line breaks, no terminal escapes."""
+    return "".join(character for character in text if character.isprintable())[:limit]

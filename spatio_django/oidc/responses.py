@@ -1,0 +1,173 @@
+"""What the token and userinfo endpoints answer, judged into values."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+from spatio_django.exceptions import ProtocolViolation
+from spatio_django.oidc.answer import Answer
+from spatio_django.oidc.refusal import refusal
+from spatio_django.oidc.secret import Secret
+
+#: Bytes. Three tokens of 16 KiB, and room.
+TOKEN_LIMIT = 64 * 1024
+#: Bytes. A page of claims.
+USERINFO_LIMIT = 64 * 1024
+#: Seconds. A longer life than ten years is a mistake, and overflows somewhere later.
+MAX_EXPIRES_IN = 315_360_000
+
+_HEADER_SAFE = re.compile(r"[\x21-\x7e]{1,8192}")
+_PRINTABLE = re.compile(r"[\x20-\x7e]{1,16384}")  # RFC 6749 §A.17
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenResponse:
+    """
+    What the token endpoint granted.
+
+    Attributes:
+        access_token: Opaque; fits into a header.
+        expires_in: Seconds; ``None`` if the provider did not say.
+        refresh_token: ``None`` if none was granted.
+        id_token: Not verified.
+        scope: ``None`` means "as requested" (RFC 6749 §5.1).
+    """
+
+    access_token: Secret
+    expires_in: int | None = None
+    refresh_token: Secret | None = None
+    id_token: Secret | None = None
+    scope: tuple[str, ...] | None = None
+
+    @classmethod
+    def from_answer(cls, answer: Answer) -> Self:
+        """
+        Judge an answer of the token endpoint.
+
+        Unknown members are ignored, ``null`` counts as absent, ``token_type`` is compared in any case, and
+        ``expires_in`` may be a string of digits: honest providers do all that.
+
+        Raises:
+            ProviderUnavailable: ``rate_limited`` or ``bad_status``.
+            ProviderRefused: The OAuth error of any 4xx.
+            ProtocolViolation: ``not_json``, ``bad_status``, or the name of the member that is wrong.
+
+        RFC 6749 §5, OpenID Connect Core 1.0 §3.1.3.3-4.
+        """
+        answer.require_available()
+        raise_refusal(answer)
+        if answer.status != 200:
+            raise answer.unexpected()
+        document = answer.json_object()
+        token_type = document.get("token_type")
+        if not isinstance(token_type, str) or token_type.lower() != "bearer":
+            raise bad_member("token_type")
+        access_token = text(document, "access_token", _HEADER_SAFE)
+        if access_token is None:
+            raise bad_member("access_token")
+        refresh_token = text(document, "refresh_token", _PRINTABLE)
+        id_token = text(document, "id_token", _PRINTABLE)
+        return cls(
+            access_token=Secret(access_token),
+            expires_in=_seconds(document.get("expires_in")),
+            refresh_token=None if refresh_token is None else Secret(refresh_token),
+            id_token=None if id_token is None else Secret(id_token),
+            scope=scopes(document),
+        )
+
+
+def userinfo_claims(answer: Answer, *, subject: str) -> dict[str, Any]:
+    """
+    Judge an answer of the userinfo endpoint.
+
+    Args:
+        answer: Must be plain JSON; signed or encrypted claims were not asked for.
+        subject: ``sub`` of the ID token. Claims about anybody else are another person's.
+
+    Raises:
+        ProviderUnavailable: ``rate_limited`` or ``bad_status``.
+        ProviderRefused: ``invalid_token`` for 401 and 403.
+        ProtocolViolation: ``bad_status``, ``userinfo_type``, ``not_json`` or ``userinfo_sub``.
+
+    OpenID Connect Core 1.0 §5.3.2-4.
+    """
+    answer.require_available()
+    if answer.status in {401, 403}:
+        raise refusal("invalid_token", status=answer.status)
+    if answer.status != 200:
+        raise answer.unexpected()
+    if answer.media_type != "application/json":
+        raise ProtocolViolation(
+            "Userinfo is not plain JSON.", code="userinfo_type", content_type=answer.media_type
+        )
+    claims = answer.json_object()
+    if claims.get("sub") != subject:
+        raise ProtocolViolation("Userinfo is about somebody else.", code="userinfo_sub")
+    return claims
+
+
+def raise_refusal(answer: Answer) -> None:
+    """
+    Return unless *answer* is a 4xx.
+
+    Raises:
+        ProviderRefused: It carries an OAuth error (RFC 6749 §5.2). Not only 400 and 401 do, in practice.
+        ProtocolViolation: ``bad_status``, if it carries none.
+    """
+    if not 400 <= answer.status < 500:
+        return
+    try:
+        document = answer.json_object()
+    except ProtocolViolation:
+        document = {}
+    if not isinstance(document.get("error"), str):
+        raise answer.unexpected()
+    raise refusal(document["error"], document.get("error_description"), status=answer.status)
+
+
+def text(document: Mapping[str, Any], name: str, allowed: re.Pattern[str]) -> str | None:
+    """
+    Return an optional string member.
+
+    Raises:
+        ProtocolViolation: The code is *name*, if it is there and not wholly *allowed*.
+    """
+    value = document.get(name)
+    if value is None:
+        return None
+    if not isinstance(value, str) or not allowed.fullmatch(value):
+        raise bad_member(name)
+    return value
+
+
+def scopes(document: Mapping[str, Any]) -> tuple[str, ...] | None:
+    """
+    Return the names in an optional ``scope`` member.
+
+    Raises:
+        ProtocolViolation: ``scope``.
+    """
+    value = document.get("scope")
+    if value is None:
+        return None
+    if not isinstance(value, str):
+        raise bad_member("scope")
+    return tuple(value.split())
+
+
+def bad_member(name: str) -> ProtocolViolation:
+    """Return the error for a member that is missing or of the wrong type. Its value is not told."""
+    return ProtocolViolation(f"{name} is missing or wrong.", code=name)
+
+
+def _seconds(value: object) -> int | None:
+    if value is None:
+        return None
+    if isinstance(value, str) and re.fullmatch(r"[0-9]{1,10}", value):
+        value = int(value)
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= MAX_EXPIRES_IN:
+        raise bad_member("expires_in")
+    return value

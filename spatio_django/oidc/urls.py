@@ -1,0 +1,57 @@
+"""Which URLs of a provider may be used at all. Imports nothing that talks."""
+
+import re
+from urllib.parse import urlsplit
+
+from spatio_django.exceptions import ProtocolViolation
+
+#: Where plain http is accepted: what is sent there does not leave the machine.
+LOOPBACK_HOSTS = frozenset({"127.0.0.1", "::1", "localhost"})
+
+#: Characters. Longer URLs meet limits in proxies and servers anyway.
+MAX_URL = 2048
+
+# Narrower than RFC 3986: no userinfo, no escapes in the host, nothing that two URL parsers read differently.
+_URL = re.compile(
+    r"(?P<scheme>https?)://"
+    r"(?P<host>[a-z0-9_](?:[a-z0-9_.-]*[a-z0-9_.])?|\[[0-9a-f:.]+\])"
+    r"(?::[0-9]{1,5})?"
+    r"(?:[/?][!$-\[\]_a-z~]*)?",
+    re.IGNORECASE,
+)
+
+
+def require_safe_url(url: object, *, member: str) -> str:
+    """
+    Return *url* unchanged if secrets may be sent to it.
+
+    It is https with a host, or plain http with a loopback host; it has no user name, fragment, space,
+    backslash or control character.
+
+    Args:
+        url: What the provider's document, or the site's settings, gave.
+        member: Its name there, for the error.
+
+    Raises:
+        ProtocolViolation: ``insecure_url``.
+
+    OpenID Connect Discovery 1.0 §3, RFC 8414 §2.
+    """
+    if isinstance(url, str) and len(url) <= MAX_URL and (match := _URL.fullmatch(url)):
+        try:
+            parts = urlsplit(url)
+            parts.port  # noqa: B018 - raises above 65,535
+        except ValueError:
+            parts = None
+        if parts is not None and (match["scheme"].lower() == "https" or is_loopback(url)):
+            return url
+    raise ProtocolViolation(
+        f"{member} is not an https URL (plain http is for loopback hosts only).",
+        code="insecure_url",
+        member=member,
+    )
+
+
+def is_loopback(url: str) -> bool:
+    """Whether *url* names this machine."""
+    return urlsplit(url).hostname in LOOPBACK_HOSTS
