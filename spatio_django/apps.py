@@ -20,5 +20,7 @@ class SpatioConfig(AppConfig):
 
         user_logged_out.connect(tokens.grant_signed_out, dispatch_uid="spatio_django.grant_signed_out")
         post_delete.connect(
-            tokens.grant_deleted, sender=self.get_model("SpatioToken"), dispatch_uid="spatio_django.grant_deleted"
+            tokens.grant_deleted,
+            sender=self.get_model("SpatioToken"),
+            dispatch_uid="spatio_django.grant_deleted",
         )

@@ -20,7 +20,7 @@ from spatio_django.exceptions import LoginRefused
 from spatio_django.flow import CompletedLogin
 from spatio_django.models import SpatioAccount
 
-#: Claims about the person that are kept with the account (OpenID Connect Core §5.1, as far as Spatio has them).
+#: Claims that are kept with the account: those of OpenID Connect Core §5.1 that Spatio has.
 KEPT_CLAIMS = (
     "sub",
     "name",
@@ -194,7 +194,7 @@ class SpatioBackend(OIDCAuthenticationBackend):  # type: ignore[misc]  # the par
         if not (conf.SPATIO_LINK_VERIFIED_EMAIL and email and field and claims.get("email_verified") is True):
             return users.none()
         matches = list(users.filter(**{f"{field}__iexact": email})[:2])
-        # The database's idea of "same letters" is wider than ours ("ſ" is an "s" to some).
+        # The database's idea of "same letters" can be wider than ours: a long s is an s to some.
         safe = [
             user.pk
             for user in matches
@@ -216,7 +216,7 @@ class SpatioBackend(OIDCAuthenticationBackend):  # type: ignore[misc]  # the par
         if email_field and email:
             self.check_email(email, email_field, claims)
             values[email_field] = email
-        if model.USERNAME_FIELD == email_field:
+        if email_field == model.USERNAME_FIELD:
             if not email:
                 raise LoginRefused("Users here are known by e-mail, and there is none.", code="email_missing")
             if claims.get("email_verified") is not True:

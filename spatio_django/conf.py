@@ -72,7 +72,7 @@ class Settings:
 
     @property
     def SPATIO_HTTP_PROXY(self) -> str | None:
-        """URL of the proxy that calls to the provider go through. Default none; the environment is not read."""
+        """URL of the proxy for calls to the provider. Default none; the environment's is not read."""
         return getattr(settings, "SPATIO_HTTP_PROXY", None)
 
     @property

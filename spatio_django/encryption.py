@@ -1,7 +1,6 @@
 """Key ring with rotation, and the encrypted attribute of a model."""
 
 import base64
-import binascii
 import hashlib
 import os
 from functools import lru_cache
@@ -14,10 +13,8 @@ from spatio_django.conf import conf
 from spatio_django.exceptions import SpatioError
 from spatio_django.oidc.secret import Secret
 
-#: First byte of everything sealed here, so that another format can follow one day.
+#: So that another format can follow one day.
 FORMAT = b"\x01"
-KEY_ID_BYTES = 4
-NONCE_BYTES = 12
 
 
 class Undecryptable(SpatioError):
@@ -27,6 +24,8 @@ class Undecryptable(SpatioError):
 class KeyRing:
     """
     AES-256-GCM under rotating keys: the first key seals, every key opens.
+
+    Sealed text is base64url of: format (1 byte), which key (4), nonce (12), ciphertext and tag.
 
     Args:
         keys: High-entropy texts, newest first. A 256-bit key is derived from each (HKDF-SHA256, RFC 5869).
@@ -42,7 +41,7 @@ class KeyRing:
         for key in keys:
             derive = HKDF(SHA256(), length=32, salt=None, info=b"spatio_django.encryption")
             material = derive.derive(key.encode())
-            key_id = hashlib.sha256(b"spatio_django.key_id" + material).digest()[:KEY_ID_BYTES]
+            key_id = hashlib.sha256(b"spatio_django.key_id" + material).digest()[:4]
             self._ciphers.setdefault(key_id, AESGCM(material))
         self._first = next(iter(self._ciphers))
 
@@ -60,7 +59,7 @@ class KeyRing:
         Returns:
             Printable ASCII, safe in a cookie.
         """
-        nonce = os.urandom(NONCE_BYTES)
+        nonce = os.urandom(12)
         sealed = self._ciphers[self._first].encrypt(nonce, secret.reveal().encode(), context.encode())
         return base64.urlsafe_b64encode(FORMAT + self._first + nonce + sealed).rstrip(b"=").decode()
 
@@ -71,24 +70,24 @@ class KeyRing:
         Raises:
             Undecryptable: ``undecryptable``.
         """
+        secret = self._open(text, context.encode())
+        if secret is None:
+            # Raised out here, so that no traceback holds a frame with a key or the plain text in it.
+            raise Undecryptable("Sealed elsewhere, or with a key that is gone.", code="undecryptable")
+        return secret
+
+    def _open(self, text: str, context: bytes) -> Secret | None:
         from cryptography.exceptions import InvalidTag
 
         try:
-            raw = base64.b64decode(text.encode("ascii") + b"=" * (-len(text) % 4), altchars=b"-_", validate=True)
-            body = raw[len(FORMAT) :]
-            key_id, nonce = body[:KEY_ID_BYTES], body[KEY_ID_BYTES : KEY_ID_BYTES + NONCE_BYTES]
-            if not raw.startswith(FORMAT) or len(nonce) != NONCE_BYTES:
-                raise ValueError
-            cipher = self._ciphers[key_id]
-            plain = cipher.decrypt(nonce, body[KEY_ID_BYTES + NONCE_BYTES :], context.encode())
-        except (InvalidTag, KeyError, ValueError, binascii.Error):
-            failed = True
-        else:
-            failed = False
-        if failed:
-            # Raised outside the except, so that no traceback holds a frame with key or text in it.
-            raise Undecryptable("sealed elsewhere, or with a key that is gone", code="undecryptable")
-        return Secret(plain.decode())
+            raw = base64.b64decode(
+                text.encode("ascii") + b"=" * (-len(text) % 4), altchars=b"-_", validate=True
+            )
+            start, key_id, nonce, sealed = raw[:1], raw[1:5], raw[5:17], raw[17:]
+            cipher = self._ciphers.get(key_id) if start == FORMAT else None
+            return Secret(cipher.decrypt(nonce, sealed, context).decode()) if cipher else None
+        except (InvalidTag, ValueError):  # ValueError: not ASCII, not base64, or too short for a nonce
+            return None
 
 
 _ring = lru_cache(maxsize=8)(KeyRing)

@@ -16,8 +16,12 @@ BY_CODE: dict[str, Promise] = {
     "access_denied": _("You chose not to sign in with Spatio. Nothing was shared with this site."),
     "state_used": _("This sign-in was used already, perhaps by a reload or the Back button."),
     "inactive": _("Your account on this site is switched off. Please ask the people who run it."),
-    "no_account": _("There is no account for you on this site yet. Please ask the people who run it for one."),
-    "email_missing": _("This site knows people by their e-mail address, and your Spatio account shares none."),
+    "no_account": _(
+        "There is no account for you on this site yet. Please ask the people who run it for one."
+    ),
+    "email_missing": _(
+        "This site knows people by their e-mail address, and your Spatio account shares none."
+    ),
     "email_unverified": _(
         "This site knows people by their e-mail address, and yours is not verified at Spatio yet. Verify it "
         "there, then try again."

@@ -112,7 +112,9 @@ class PendingLogin:
             [self.ask.scopes, self.ask.prompt, self.ask.max_age],
             self.done,
         ]
-        return key_ring().seal(Secret(json.dumps(parts, separators=(",", ":"))), context=COOKIE_CONTEXT + self.cookie)
+        return key_ring().seal(
+            Secret(json.dumps(parts, separators=(",", ":"))), context=COOKIE_CONTEXT + self.cookie
+        )
 
     @classmethod
     def opened(cls, name: str, value: str) -> "PendingLogin | None":
@@ -338,7 +340,11 @@ def recall(request: HttpRequest) -> PendingLogin:
         if name in request.COOKIES:
             pending = PendingLogin.opened(name, request.COOKIES[name])
             # The name holds only a part of a digest; the state itself is compared too, in constant time.
-            if pending is not None and pending.state == Secret(state) and pending.issuer == conf.SPATIO_ISSUER:
+            if (
+                pending is not None
+                and pending.state == Secret(state)
+                and pending.issuer == conf.SPATIO_ISSUER
+            ):
                 return pending
     raise LoginNotFound("No login of this browser is waiting for this callback.", code="state")
 
@@ -353,6 +359,8 @@ def complete(request: HttpRequest, pending: PendingLogin) -> CompletedLogin:
 
     OpenID Connect Core §3.1.2.5 to §3.1.3.7, §5.3.2; RFC 9207 §2.4.
     """
+    if pending.done:
+        raise LoginNotFound("This callback was used before.", code="state_used")
     client = get_client()
     metadata = client.metadata()
     registered = registration.current()
@@ -387,7 +395,9 @@ def complete(request: HttpRequest, pending: PendingLogin) -> CompletedLogin:
     if missing:
         # Said here, once: the page that asked for them would ask again, in circles.
         raise ProviderRefused(
-            "Spatio did not grant a scope that the page needs.", code="scope_not_granted", scopes=sorted(missing)
+            "Spatio did not grant a scope that the page needs.",
+            code="scope_not_granted",
+            scopes=sorted(missing),
         )
     claims = dict(id_token_claims)
     if metadata.userinfo_endpoint and needs_userinfo(claims, scopes):

@@ -25,21 +25,24 @@ class DatabaseNow(models.Func):
     arity = 0
 
     def as_sqlite(self, compiler: Any, connection: Any, **context: Any) -> Any:
+        """Give it in SQLite's words."""
         template = "CAST((julianday('now') - 2440587.5) * 86400000 AS integer)"
         return self.as_sql(compiler, connection, template=template, **context)
 
     def as_postgresql(self, compiler: Any, connection: Any, **context: Any) -> Any:
+        """Give it in PostgreSQL's words."""
         template = "(extract(epoch from clock_timestamp()) * 1000)::bigint"
         return self.as_sql(compiler, connection, template=template, **context)
 
     def as_mysql(self, compiler: Any, connection: Any, **context: Any) -> Any:
+        """Give it in the words of MySQL and MariaDB."""
         # unix_timestamp(sysdate()) would jump by an hour in a zone with daylight-saving time.
         template = "timestampdiff(microsecond, '1970-01-01', utc_timestamp(6)) div 1000"
         return self.as_sql(compiler, connection, template=template, **context)
 
 
 def from_now(seconds: float) -> Combinable:
-    """Give the moment *seconds* from now on the database's clock, in milliseconds, for an insert or a filter."""
+    """Give the moment *seconds* from now on the database's clock, in milliseconds."""
     return DatabaseNow() + models.Value(int(seconds * 1000), output_field=models.BigIntegerField())
 
 

@@ -1,6 +1,6 @@
 """Composition root: settings and Django's cache become one :class:`~spatio_django.oidc.client.Client`."""
 
-from functools import lru_cache
+import threading
 from typing import TYPE_CHECKING
 
 from django.core import signing
@@ -10,6 +10,7 @@ from spatio_django.conf import conf
 
 if TYPE_CHECKING:
     from spatio_django.oidc.client import Client
+    from spatio_django.oidc.http import Http
 
 #: Salt of the signature on what we keep in a cache that others can write to.
 CACHE_SALT = "spatio_django.cache"
@@ -28,17 +29,35 @@ def unseal(sealed: str) -> bytes | None:
         return None
 
 
-@lru_cache(maxsize=4)
-def _client(issuer: str, timeout: float, proxy: str | None) -> "Client":
-    # Imported with the first sign-in, not with the site: requests, josepy and what they bring are slow.
-    from spatio_django.oidc.client import Client
-    from spatio_django.oidc.http import Http
-
-    return Client(
-        issuer=issuer, http=Http(timeout=timeout, proxy=proxy), cache=cache, seal=seal, unseal=unseal
-    )
+#: By settings; more than one only where a process changes them, as tests do.
+_clients: dict[tuple[str, float, str | None], tuple["Client", "Http"]] = {}
+_lock = threading.Lock()
 
 
 def get_client() -> "Client":
-    """Give this process's client for the current settings. It keeps connections and documents between calls."""
-    return _client(conf.SPATIO_ISSUER, conf.SPATIO_HTTP_TIMEOUT, conf.SPATIO_HTTP_PROXY)
+    """Give this process's client for the current settings; it keeps connections and documents."""
+    key = (conf.SPATIO_ISSUER, conf.SPATIO_HTTP_TIMEOUT, conf.SPATIO_HTTP_PROXY)
+    found = _clients.get(key)
+    if found is None:
+        with _lock:
+            found = _clients.get(key) or _clients.setdefault(key, _new_client(*key))
+    return found[0]
+
+
+def _new_client(issuer: str, timeout: float, proxy: str | None) -> tuple["Client", "Http"]:
+    # Imported with the first sign-in, not with the site: requests, josepy and what they bring are slow.
+    from spatio_django.oidc.cache import Documents
+    from spatio_django.oidc.client import Client
+    from spatio_django.oidc.http import Http
+
+    http = Http(timeout=timeout, proxy=proxy)
+    documents = Documents(cache=cache, seal=seal, unseal=unseal)
+    return Client(issuer=issuer, http=http, documents=documents), http
+
+
+def close() -> None:
+    """Close connections and forget documents, as if the process were new."""
+    with _lock:
+        for _, http in _clients.values():
+            http.close()
+        _clients.clear()

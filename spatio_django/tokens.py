@@ -33,7 +33,9 @@ def store(request: HttpRequest, login: CompletedLogin, account: SpatioAccount) -
         account=account,
         client_id=login.client_id,
         scope=" ".join(login.scopes),
-        id_token_claims={name: login.id_token_claims[name] for name in KEPT_CLAIMS if name in login.id_token_claims},
+        id_token_claims={
+            name: login.id_token_claims[name] for name in KEPT_CLAIMS if name in login.id_token_claims
+        },
     )
     grant.access_token = login.tokens.access_token
     grant.refresh_token = login.tokens.refresh_token
@@ -152,7 +154,9 @@ class Memo:
         self._cookies: dict[str, bytes] = {}
 
     def _digest(self, cookie: str) -> bytes:
-        return hashlib.blake2b(cookie.encode("utf-8", "surrogatepass"), key=self._salt, digest_size=16).digest()
+        return hashlib.blake2b(
+            cookie.encode("utf-8", "surrogatepass"), key=self._salt, digest_size=16
+        ).digest()
 
     def due(self, cookie: str) -> bool:
         """Tell whether the session behind *cookie* is to be looked at."""
@@ -214,11 +218,11 @@ def satisfies(request: HttpRequest, *, scopes: Collection[str], max_age: int | N
 
 
 def grant_signed_out(*, request: HttpRequest | None, **kwargs: Any) -> None:
-    """Drop the grant of a session that signs out, through whichever view (receiver of ``user_logged_out``)."""
+    """Drop the grant of a session that signs out, anywhere (receiver of ``user_logged_out``)."""
     if request is not None and hasattr(request, "session"):
         drop(request.session.get(SESSION_KEY))
 
 
 def grant_deleted(*, instance: SpatioToken, **kwargs: Any) -> None:
-    """Let a deleted grant's session end with its next request in this process (receiver of ``post_delete``)."""
+    """Let a deleted grant's session end with its next request here (receiver of ``post_delete``)."""
     memo.forget(instance.handle)

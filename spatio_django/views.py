@@ -39,6 +39,7 @@ from spatio_django.exceptions import (
     SpatioError,
 )
 from spatio_django.explanations import explanation
+from spatio_django.models import SpatioAccount
 
 logger = logging.getLogger("spatio_django")
 
@@ -206,7 +207,7 @@ class LoginView(SpatioView, OIDCAuthenticationRequestView):  # type: ignore[misc
 
     def to_registered_host(self, request: HttpRequest, redirect_uri: str) -> HttpResponse:
         """
-        Send the browser to the host that is registered, before a cookie is set where the callback won't see it.
+        Send the browser to the registered host, before a cookie is set where the callback won't see it.
 
         Once: behind a proxy that hides the host from us, the browser is there already.
         """
@@ -227,6 +228,7 @@ class CallbackView(SpatioView, OIDCAuthenticationCallbackView):  # type: ignore[
         error: Why the sign-in failed, for :meth:`login_failure`.
         login: What was verified, for :meth:`login_success`.
         user: Who signed in, likewise.
+        account: Their account, likewise.
     """
 
     http_method_names = ["get"]
@@ -236,19 +238,18 @@ class CallbackView(SpatioView, OIDCAuthenticationCallbackView):  # type: ignore[
     error: SpatioError
     login: flow.CompletedLogin
     user: Any
+    account: SpatioAccount
 
     def get(self, request: HttpRequest) -> HttpResponse:
         """Complete the pending login that the callback belongs to."""
         try:
             self.pending = flow.recall(request)
-            if self.pending.done:
-                raise LoginNotFound("This callback was used before.", code="state_used")
             self.login = flow.complete(request, self.pending)
             response = self.sign_in(request)
         except SpatioError as error:
             self.error = error
             response = self.failed(request)
-        except Exception as error:  # a site's hook or receiver, or the database
+        except Exception as error:  # noqa: BLE001 - whatever a site's hook, receiver or database raises: see above
             auth.logout(request)
             self.error = SiteFailure("The site could not complete the sign-in.", code="site_error")
             self.error.__cause__ = error
@@ -266,6 +267,10 @@ class CallbackView(SpatioView, OIDCAuthenticationCallbackView):  # type: ignore[
             raise LoginRefused("The backend refused.", code="refused") from error
         if self.user is None:
             raise LoginRefused("The backend gave no user.", code="refused")
+        account = SpatioAccount.objects.identified_by(self.login.issuer, self.login.subject)
+        if account is None or account.user_id != self.user.pk:
+            raise LoginRefused("The backend made no account for the user.", code="refused")
+        self.account = account
         self.user.backend = backend_path
         return self.login_success()
 
@@ -278,10 +283,7 @@ class CallbackView(SpatioView, OIDCAuthenticationCallbackView):  # type: ignore[
         """
         before = self.request.session.get(tokens.SESSION_KEY)
         auth.login(self.request, self.user)
-        account = self.user.spatio_accounts.get(
-            identity_digest=tokens.identity_digest(self.login.issuer, self.login.subject)
-        )
-        tokens.store(self.request, self.login, account)
+        tokens.store(self.request, self.login, self.account)
         tokens.drop(before)
         response: HttpResponse
         if settings.SESSION_COOKIE_SAMESITE == "Strict":
@@ -317,12 +319,12 @@ class CallbackView(SpatioView, OIDCAuthenticationCallbackView):  # type: ignore[
 
     @property
     def failure_url(self) -> str | None:
-        """Where a failed sign-in leads instead of our page: ``LOGIN_REDIRECT_URL_FAILURE``, if a site sets it."""
+        """Where a failed sign-in leads instead of our page: ``LOGIN_REDIRECT_URL_FAILURE``, if set."""
         url = self.get_settings("LOGIN_REDIRECT_URL_FAILURE", None)
         return resolve_url(url) if url else None
 
     def failed(self, request: HttpRequest) -> HttpResponse:
-        """Choose what a failure means: a reload, a silent sign-in that needs a page after all, or an error."""
+        """Tell a reload, and a silent sign-in that needs a page after all, from an error."""
         if self.error.code == "state_used" and request.user.is_authenticated:
             return HttpResponseRedirect(self.success_url)
         silent = self.pending is not None and self.pending.ask.prompt == "none"
@@ -396,4 +398,3 @@ def is_navigation(request: HttpRequest) -> bool:
         return False
     accept = request.headers.get("Accept", "*/*")
     return "text/html" in accept or "application/json" not in accept
-

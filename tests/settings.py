@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-SECRET_KEY = "not a secret: these settings serve the tests only"  # noqa: S105
+SECRET_KEY = "not a secret: these settings serve the tests only"
 ALLOWED_HOSTS = ["*"]
 DEBUG = False
 USE_TZ = True

@@ -1,0 +1,57 @@
+"""Fixtures: a provider, a site registered at it, and browsers. Nothing is patched; the wire is real."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from django.core.cache import cache
+from django.core.management import call_command
+from django.test import Client
+
+from spatio_django import provider, tokens
+from spatio_django.testing import FakeSpatio
+
+
+@pytest.fixture(autouse=True)
+def fresh_process() -> Iterator[None]:
+    """Let each test begin like a new process: no client, no cached documents, no remembered sessions."""
+    cache.clear()
+    tokens.memo.clear()
+    yield
+    provider.close()
+
+
+class Site:
+    """The site of the tests, registered at a provider, with what a browser does to it."""
+
+    origin = "http://testserver"
+
+    def __init__(self, spatio: FakeSpatio) -> None:
+        self.spatio = spatio
+
+    def browser(self, **defaults: Any) -> Client:
+        """Open a browser that has never been here."""
+        return Client(headers={"Sec-Fetch-Mode": "navigate", "Accept": "text/html"}, **defaults)
+
+    def begin(self, browser: Client, **query: str) -> str:
+        """Click the button; give the address at the provider that the browser is sent to."""
+        response = browser.get("/spatio/login/", query)
+        assert response.status_code == 302, response.content.decode()
+        assert response["Location"].startswith(self.spatio.issuer)
+        return str(response["Location"])
+
+    def authorize(self, url: str, **options: Any) -> str:
+        """Sign in and consent at the provider; give the callback, without its origin."""
+        return self.spatio.sign_in(url, **options).removeprefix(self.origin)
+
+    def sign_in(self, browser: Client, *, persona: str = "ada", **query: str) -> Any:
+        """Do the whole walk; give the answer to the callback."""
+        return browser.get(self.authorize(self.begin(browser, **query), persona=persona))
+
+
+@pytest.fixture
+def site(db: None, spatio: FakeSpatio, settings: Any) -> Site:
+    """Register the site at a fresh provider."""
+    settings.SPATIO_ISSUER = spatio.issuer
+    call_command("spatio_register", "--base-url", Site.origin, verbosity=0)
+    return Site(spatio)

@@ -1,0 +1,82 @@
+"""The site that the tests sign in to."""
+
+from django.contrib import admin
+from django.contrib.auth.decorators import login_required, permission_required
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.shortcuts import render
+from django.urls import include, path
+
+from spatio_django.decorators import spatio_login_required
+
+
+def front(request: HttpRequest) -> HttpResponse:
+    """Show a page for guests, with the button."""
+    return render(request, "front.html")
+
+
+def plain(request: HttpRequest) -> HttpResponse:
+    """Show a page that uses neither session nor user."""
+    return HttpResponse("plain")
+
+
+@login_required
+def me(request: HttpRequest) -> HttpResponse:
+    """Show who is signed in, with the sign-out button."""
+    return render(request, "me.html")
+
+
+@login_required
+def other(request: HttpRequest) -> HttpResponse:
+    """Show another page for people who are signed in."""
+    return HttpResponse(f"other page of {request.user.get_username()} {request.META['QUERY_STRING']}")
+
+
+def state(request: HttpRequest) -> JsonResponse:
+    """Tell what ``request.spatio`` knows."""
+    account = request.spatio.account  # type: ignore[attr-defined]
+    return JsonResponse(
+        {
+            "user": request.user.get_username(),
+            "account": account and account.sub,
+            "scopes": sorted(request.spatio.scopes),  # type: ignore[attr-defined]
+        }
+    )
+
+
+async def aplain(request: HttpRequest) -> HttpResponse:
+    """Show a page from an async view."""
+    user = await request.auser()
+    return HttpResponse(f"async {user.get_username()}")
+
+
+@permission_required("auth.add_user")
+def for_editors(request: HttpRequest) -> HttpResponse:
+    """Show a page that needs a permission."""
+    return HttpResponse("for editors")
+
+
+@spatio_login_required(max_age=300)
+def recent(request: HttpRequest) -> HttpResponse:
+    """Show a page that needs a recent sign-in."""
+    return HttpResponse("recent")
+
+
+@spatio_login_required(scopes=["files"])
+async def files(request: HttpRequest) -> HttpResponse:
+    """Show a page that needs a scope."""
+    return HttpResponse("files")
+
+
+urlpatterns = [
+    path("", front, name="front"),
+    path("plain/", plain),
+    path("aplain/", aplain),
+    path("me/", me, name="me"),
+    path("other/", other),
+    path("state/", state),
+    path("editors/", for_editors),
+    path("recent/", recent),
+    path("files/", files),
+    path("admin/", admin.site.urls),
+    path("spatio/", include("spatio_django.urls")),
+]
