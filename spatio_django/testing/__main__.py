@@ -30,6 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ImportError, OSError, ValueError) as error:
         print(f"The development provider can't start: {error}", file=sys.stderr)  # noqa: T201
         return 1
+    # Only now, so that a failure to start is one line.
     logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S", level=logging.INFO)
     stopped = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -37,7 +38,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print("Spatio's development provider: no real accounts. In your settings:\n", flush=True)  # noqa: T201
     print(f'    SPATIO_ISSUER = "{spatio.issuer}"\n', flush=True)  # noqa: T201
     print("Stop it with Ctrl-C.", flush=True)  # noqa: T201
-    stopped.wait()
+    while not stopped.wait(timeout=1):  # without one, Windows would not hear Ctrl-C
+        pass
     spatio.stop()
     return 0
 

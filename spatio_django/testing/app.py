@@ -70,6 +70,8 @@ def create_app(provider: Provider) -> Flask:
     def harden(response: Response) -> Response:
         if response.mimetype == "text/html":
             response.headers.update(PAGE_HEADERS)
+        elif flask_request.path.startswith(("/oauth2/", "/v1/")):
+            response.headers["Cache-Control"] = "no-store"
         return response
 
     return app

@@ -179,7 +179,7 @@ class Consent:
         """Send the error to the site if its redirect URI is known, else show it here."""
         if error.redirect_uri:
             return self.sent_back(self.server.handle_error_response(None, error))
-        return make_response(render_template("error.html", message=error.description), 400)
+        return make_response(render_template("error.html", message=error.description, stranded=True), 400)
 
     def expired(self) -> AnyResponse:
         """A sealed request that is too old, or another browser's."""

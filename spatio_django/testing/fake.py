@@ -3,15 +3,15 @@
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from http.cookiejar import CookieJar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from spatio_django.testing.browser import Person
 from spatio_django.testing.personas import PERSONAS, Persona
 from spatio_django.testing.recording import RecordedRequest, Recorder
 
 if TYPE_CHECKING:
+    from http.cookiejar import CookieJar
+
     from _typeshed.wsgi import WSGIApplication
 
     from spatio_django.testing.server import Server
@@ -164,7 +164,7 @@ class FakeSpatio:
         authorization_url: str,
         *,
         persona: str = "ada",
-        session: CookieJar | None = None,
+        session: "CookieJar | None" = None,
         allow: bool = True,
     ) -> str:
         """
@@ -179,6 +179,10 @@ class FakeSpatio:
         Raises:
             AssertionError: The provider showed an error page; its text is in the message.
         """
+        from http.cookiejar import CookieJar
+
+        from spatio_django.testing.browser import Person
+
         jar = CookieJar() if session is None else session
         return Person(self.issuer, jar).sign_in(authorization_url, persona, allow=allow)
 
@@ -210,6 +214,8 @@ class FakeSpatio:
 
     def revoke_grants(self, persona: str | None = None) -> None:
         """End all grants with their tokens, of one persona or of all; what was consented to stays known."""
+        if persona is not None:
+            self._require_persona(persona)
         store = self._provider.store
         with store.change() as tables:
             for grant in list(tables.grants.values()):

@@ -198,7 +198,7 @@ class CodeGrant(AuthorizationCodeGrant):  # type: ignore[misc]
                 redirect_uri=data["redirect_uri"],
                 scope=request.scope,
                 persona=request.user.persona,
-                nonce=data.get("nonce"),
+                nonce=data.get("nonce") or None,  # an empty parameter is an absent one (RFC 6749 §3.1)
                 code_challenge=data["code_challenge"],
                 code_challenge_method=data["code_challenge_method"],
                 auth_time=int(request.user.auth_time),
@@ -277,7 +277,7 @@ class IDToken(OpenIDToken):  # type: ignore[misc]
             scope=token["scope"],
             auth_time=(code or grant).auth_time,
         )
-        if code and code.nonce is not None:
+        if code and code.nonce:
             claims["nonce"] = code.nonce
         digest = hashlib.sha256(token["access_token"].encode("ascii")).digest()
         claims["at_hash"] = base64.urlsafe_b64encode(digest[:16]).rstrip(b"=").decode()  # §3.1.3.6

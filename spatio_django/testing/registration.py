@@ -1,5 +1,6 @@
 """Dynamic client registration (RFC 7591) and its management (RFC 7592)."""
 
+import copy
 import re
 import secrets
 import time
@@ -58,7 +59,8 @@ def clean_metadata(document: dict[str, Any]) -> dict[str, Any]:
     is taken: development hosts are called ``testserver`` as often as ``localhost``.
     """
     known = {"client_name", "redirect_uris", *DEFAULTS, *URI_MEMBERS}
-    metadata = DEFAULTS | {name: document[name] for name in known if document.get(name) is not None}
+    metadata = copy.deepcopy(DEFAULTS)
+    metadata |= {name: document[name] for name in known if document.get(name) is not None}
 
     def string_list(name: str) -> bool:
         value = metadata.get(name)
@@ -118,7 +120,7 @@ def describe(provider: Provider, client: Client) -> dict[str, Any]:
 
     Without ``client_secret_expires_at``: that RFC requires it, Spatio's document doesn't have it.
     """
-    document = client.metadata | {
+    document = copy.deepcopy(client.metadata) | {
         "client_id": client.client_id,
         "client_id_issued_at": client.client_id_issued_at,
         "registration_access_token": client.registration_access_token,

@@ -17,7 +17,7 @@ import threading
 from collections.abc import Iterable
 from typing import Any
 
-from werkzeug.exceptions import InternalServerError, RequestEntityTooLarge
+from werkzeug.exceptions import BadRequest, InternalServerError, RequestEntityTooLarge
 from werkzeug.serving import ThreadedWSGIServer, WSGIRequestHandler
 
 logger = logging.getLogger("spatio_django.testing")
@@ -64,17 +64,17 @@ class Handler(WSGIRequestHandler):
         """Answer one request."""
         self.environ = environ = self.make_environ()
         environ["spatio.connection"] = self.number
-        if self.headers.get("Expect", "").lower() == "100-continue":
-            self.wfile.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-            self.wfile.flush()
+        app: Any = self.server.app
         # A chunked body ends itself; without either framing there is no body (RFC 9112 §6.3).
         chunked = environ.get("wsgi.input_terminated", False)
-        length = MAX_BODY + 1 if chunked else int(environ.get("CONTENT_LENGTH") or 0)
-        body = environ["wsgi.input"].read(min(length, MAX_BODY + 1))
-        app: Any = self.server.app
+        length = str(MAX_BODY + 1) if chunked else environ.get("CONTENT_LENGTH") or "0"
+        body = b""
+        if length.isdecimal():
+            body = environ["wsgi.input"].read(min(int(length), MAX_BODY + 1))
+        else:
+            self.close_connection, app = True, BadRequest()
         if len(body) > MAX_BODY:
-            self.close_connection = True
-            app = RequestEntityTooLarge()
+            self.close_connection, app = True, RequestEntityTooLarge()
         environ["wsgi.input"] = io.BytesIO(body)
         environ["CONTENT_LENGTH"] = str(len(body))
         try:
@@ -83,6 +83,12 @@ class Handler(WSGIRequestHandler):
             logger.exception("The application failed on %s %s", self.command, environ["PATH_INFO"])
             status, headers, answer = call(InternalServerError(), environ)
         self.send_answer(status, headers, answer)
+
+    def handle_expect_100(self) -> bool:
+        """Say "go on" at once (RFC 9110 §10.1.1); what is written here waits in a buffer otherwise."""
+        go_on = super().handle_expect_100()
+        self.wfile.flush()
+        return go_on
 
     def send_answer(self, status: str, headers: list[tuple[str, str]], body: bytes) -> None:
         """Send a whole answer with its length (RFC 9110 §8.6: none for 204)."""

@@ -328,12 +328,15 @@ class Store:
             )
 
     def forget_app(self, persona: str, client_id: str) -> bool:
-        """End what *persona* gave the client, consent and tokens; whether there was anything."""
+        """End what *persona* gave the client: consent, codes and tokens. Whether there was anything."""
         with self.change() as tables:
             found = tables.consents.pop(f"{persona} {client_id}", None) is not None
             for grant in list(tables.grants.values()):
                 if (grant.persona, grant.client_id) == (persona, client_id):
                     self.end_grant(grant.grant_id)
+            for code in list(tables.codes.values()):
+                if (code.persona, code.client_id) == (persona, client_id):
+                    del tables.codes[code.code]
             return found
 
     def forget_client(self, client_id: str) -> None:
@@ -342,5 +345,3 @@ class Store:
             tables.clients.pop(client_id, None)
             for persona in {row.persona for row in tables.consents.values() if row.client_id == client_id}:
                 self.forget_app(persona, client_id)
-            for code in [row.code for row in tables.codes.values() if row.client_id == client_id]:
-                del tables.codes[code]
