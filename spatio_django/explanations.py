@@ -14,6 +14,9 @@ from spatio_django.exceptions import (
 
 BY_CODE: dict[str, Promise] = {
     "access_denied": _("You chose not to sign in with Spatio. Nothing was shared with this site."),
+    "site_error": _(
+        "Something on this site failed while signing you in. The people who run it can see what."
+    ),
     "state_used": _("This sign-in was used already, perhaps by a reload or the Back button."),
     "inactive": _("Your account on this site is switched off. Please ask the people who run it."),
     "no_account": _(

@@ -57,11 +57,14 @@ class Ask:
         scopes: Beyond ``SPATIO_SCOPES``. If Spatio doesn't grant them, the sign-in fails and says so.
         prompt: ``none``, ``login`` or ``consent`` (OpenID Connect Core §3.1.2.1).
         max_age: Seconds since the person last proved their identity at Spatio; checked in ``auth_time``.
+        explicit: Someone means this sign-in: a person clicked, or the site demands it. Otherwise Django sent
+            the browser here because a page is not for everyone.
     """
 
     scopes: tuple[str, ...] = ()
     prompt: str | None = None
     max_age: int | None = None
+    explicit: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -208,19 +211,19 @@ def login_url(
     """
     query = {}
     if next_url:
-        query["next"] = next_url
+        query = {"next": next_url, "explicit": "1"}
     if scopes or prompt or max_age is not None:
         query["ask"] = signing.dumps([sorted(scopes), prompt, max_age], salt=ASK_SALT)
     return reverse("spatio:login") + (f"?{urlencode(query)}" if query else "")
 
 
 def asked(request: HttpRequest) -> Ask:
-    """Read what :func:`login_url` signed; anything else asks for nothing."""
+    """Read what :func:`login_url` said; what it did not sign asks for nothing."""
     try:
         scopes, prompt, max_age = signing.loads(request.GET.get("ask", ""), salt=ASK_SALT)
     except signing.BadSignature:
-        return Ask()
-    return Ask(scopes=tuple(scopes), prompt=prompt, max_age=max_age)
+        return Ask(explicit="explicit" in request.GET)
+    return Ask(scopes=tuple(scopes), prompt=prompt, max_age=max_age, explicit=True)
 
 
 def redirect_uri_for(request: HttpRequest, registered: registration.Registration) -> str:

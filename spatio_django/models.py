@@ -91,8 +91,8 @@ def identity_digest(issuer: str, subject: str) -> str:
     return hashlib.sha256(json.dumps([issuer, subject]).encode()).hexdigest()
 
 
-class AccountManager(models.Manager["SpatioAccount"]):
-    """Finds and makes accounts by identity."""
+class AccountQuerySet(models.QuerySet["SpatioAccount"]):
+    """Accounts."""
 
     def identified_by(self, issuer: str, subject: str) -> "SpatioAccount | None":
         """Give the account of that person with its user, or ``None``."""
@@ -112,7 +112,7 @@ class SpatioAccount(models.Model):
     claims = models.JSONField(_("claims"), default=dict)
     created_at = models.DateTimeField(_("connected at"), auto_now_add=True)
 
-    objects = AccountManager()
+    objects = AccountQuerySet.as_manager()
 
     class Meta:
         verbose_name = _("Spatio account")
@@ -129,12 +129,12 @@ class SpatioAccount(models.Model):
     @property
     def name(self) -> str:
         """The person's name as of the last sign-in; empty when Spatio gave none."""
-        return self.claims.get("name", "")
+        return str(self.claims.get("name", ""))
 
     @property
     def email(self) -> str:
         """The e-mail address as of the last sign-in; empty when Spatio gave none. Not an identifier."""
-        return self.claims.get("email", "")
+        return str(self.claims.get("email", ""))
 
     @property
     def email_verified(self) -> bool:
@@ -170,9 +170,6 @@ class SpatioToken(models.Model):
     expires_ms = models.BigIntegerField(_("expires, ms since the epoch"), null=True)
     created_at = models.DateTimeField(_("signed in at"), auto_now_add=True)
 
-    #: Set by :meth:`TokenQuerySet.with_clock`.
-    now_ms: int
-
     access_token = Encrypted("access_ciphertext", row="handle")
     refresh_token = Encrypted("refresh_ciphertext", row="handle")
 
@@ -191,9 +188,15 @@ class SpatioToken(models.Model):
         return frozenset(self.scope.split())
 
     @property
+    def now(self) -> float:
+        """The database's clock when ``with_clock()`` read this row, in seconds since the epoch."""
+        moment: int = self.__dict__["now_ms"]
+        return moment / 1000
+
+    @property
     def seconds_left(self) -> float | None:
         """Seconds until the access token expires, negative when it has; ``None`` if Spatio did not say."""
-        return None if self.expires_ms is None else (self.expires_ms - self.now_ms) / 1000
+        return None if self.expires_ms is None else self.expires_ms / 1000 - self.now
 
 
 class ConsumedState(models.Model):

@@ -15,9 +15,11 @@ from spatio_django.provider import get_client
 
 if TYPE_CHECKING:
     from spatio_django.oidc.client import ClientCredentials
+    from spatio_django.oidc.registration import AuthMethod
 
 #: What the provider takes (the contract, section 5).
 MAX_REDIRECT_URIS = 10
+AUTH_METHODS: "tuple[AuthMethod, ...]" = ("client_secret_basic", "client_secret_post", "none")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +33,7 @@ class Registration:
 
     client_id: str
     client_secret: Secret | None
-    auth_method: str
+    auth_method: "AuthMethod"
     redirect_uris: tuple[str, ...]
 
     @property
@@ -61,7 +63,7 @@ def current() -> Registration:
         return Registration(
             client_id=conf.SPATIO_CLIENT_ID,
             client_secret=Secret(conf.SPATIO_CLIENT_SECRET) if conf.SPATIO_CLIENT_SECRET else None,
-            auth_method=conf.SPATIO_CLIENT_AUTH_METHOD,
+            auth_method=known_method(conf.SPATIO_CLIENT_AUTH_METHOD),
             redirect_uris=(),
         )
     row = stored()
@@ -74,9 +76,22 @@ def current() -> Registration:
     return Registration(
         client_id=row.client_id,
         client_secret=row.client_secret,
-        auth_method=row.auth_method,
+        auth_method=known_method(row.auth_method),
         redirect_uris=tuple(row.redirect_uris),
     )
+
+
+def known_method(name: str) -> "AuthMethod":
+    """
+    Give *name* if it is a way to authenticate that we know.
+
+    Raises:
+        ConfigurationError: ``auth_method``.
+    """
+    for method in AUTH_METHODS:
+        if name == method:
+            return method
+    raise ConfigurationError(f"SPATIO_CLIENT_AUTH_METHOD can't be {name!r}.", code="auth_method")
 
 
 def redirect_uris(base_urls: Iterable[str]) -> tuple[str, ...]:

@@ -214,7 +214,7 @@ def satisfies(request: HttpRequest, *, scopes: Collection[str], max_age: int | N
     if grant is None or not grant.scopes.issuperset(scopes):
         return False
     auth_time = grant.id_token_claims.get("auth_time")
-    return max_age is None or (auth_time is not None and grant.now_ms / 1000 - auth_time <= max_age)
+    return max_age is None or (auth_time is not None and grant.now - auth_time <= max_age)
 
 
 def grant_signed_out(*, request: HttpRequest | None, **kwargs: Any) -> None:

@@ -3,12 +3,14 @@
 import logging
 import secrets
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar
+from dataclasses import replace
+from typing import Any
 from urllib.parse import urlsplit
 
 from django.conf import settings
 from django.contrib import auth
 from django.contrib.auth.decorators import login_not_required
+from django.contrib.auth.models import AnonymousUser
 from django.contrib.auth.signals import user_login_failed
 from django.core.exceptions import PermissionDenied, SuspiciousOperation
 from django.db import connections, transaction
@@ -160,8 +162,8 @@ class LoginView(SpatioView, OIDCAuthenticationRequestView):  # type: ignore[misc
                 status=401,
             )
         ask = self.get_ask(request)
-        if request.user.is_authenticated and next_url and ask == flow.Ask():
-            # login_required let this person pass: a permission is missing, and signing in again won't help.
+        if request.user.is_authenticated and next_url and not ask.explicit:
+            # Sent here by Django for a page that this person may not see: signing in again won't help.
             return self.render(self.not_allowed_template_name, status=403, next_url=next_url)
         try:
             registered = registration.current()
@@ -193,8 +195,8 @@ class LoginView(SpatioView, OIDCAuthenticationRequestView):  # type: ignore[misc
         fresh proof of identity, because the person is still signed in at Spatio.
         """
         ask = flow.asked(request)
-        if ask == flow.Ask() and flow.SIGNED_OUT_COOKIE in request.COOKIES:
-            return flow.Ask(prompt="login")
+        if ask.prompt is None and flow.SIGNED_OUT_COOKIE in request.COOKIES:
+            return replace(ask, prompt="login")
         return ask
 
     def page_login_url(self, request: HttpRequest, page: str | None) -> str:
@@ -249,8 +251,8 @@ class CallbackView(SpatioView, OIDCAuthenticationCallbackView):  # type: ignore[
         except SpatioError as error:
             self.error = error
             response = self.failed(request)
-        except Exception as error:  # noqa: BLE001 - whatever a site's hook, receiver or database raises: see above
-            auth.logout(request)
+        except Exception as error:  # noqa: BLE001 - whatever a site's hook, receiver or database raises
+            self.abandon(request)
             self.error = SiteFailure("The site could not complete the sign-in.", code="site_error")
             self.error.__cause__ = error
             response = self.failed(request)
@@ -267,10 +269,9 @@ class CallbackView(SpatioView, OIDCAuthenticationCallbackView):  # type: ignore[
             raise LoginRefused("The backend refused.", code="refused") from error
         if self.user is None:
             raise LoginRefused("The backend gave no user.", code="refused")
-        account = SpatioAccount.objects.identified_by(self.login.issuer, self.login.subject)
-        if account is None or account.user_id != self.user.pk:
-            raise LoginRefused("The backend made no account for the user.", code="refused")
-        self.account = account
+        if backend.account is None or backend.account.user_id != self.user.pk:
+            raise LoginRefused("The backend gave no account with the user.", code="refused")
+        self.account = backend.account
         self.user.backend = backend_path
         return self.login_success()
 
@@ -292,7 +293,8 @@ class CallbackView(SpatioView, OIDCAuthenticationCallbackView):  # type: ignore[
             response = self.render(self.continue_template_name, next_url=self.success_url)
         else:
             response = HttpResponseRedirect(self.success_url)
-        response.delete_cookie(flow.SIGNED_OUT_COOKIE, samesite="Lax")
+        if flow.SIGNED_OUT_COOKIE in self.request.COOKIES:
+            response.delete_cookie(flow.SIGNED_OUT_COOKIE, samesite="Lax")
         return response
 
     def login_failure(self) -> HttpResponse:
@@ -303,13 +305,12 @@ class CallbackView(SpatioView, OIDCAuthenticationCallbackView):  # type: ignore[
 
     @property
     def retry_url(self) -> str:
-        """Where the same sign-in begins anew: same page, same demands."""
+        """Where the same sign-in begins anew: same page, same demands, and no longer silently."""
         if self.pending is None:
             return flow.login_url()
         ask = self.pending.ask
-        return flow.login_url(
-            self.pending.next_url, scopes=ask.scopes, prompt=ask.prompt, max_age=ask.max_age
-        )
+        prompt = None if ask.prompt == "none" else ask.prompt
+        return flow.login_url(self.pending.next_url, scopes=ask.scopes, prompt=prompt, max_age=ask.max_age)
 
     @property
     def success_url(self) -> str:
@@ -323,15 +324,23 @@ class CallbackView(SpatioView, OIDCAuthenticationCallbackView):  # type: ignore[
         url = self.get_settings("LOGIN_REDIRECT_URL_FAILURE", None)
         return resolve_url(url) if url else None
 
+    def abandon(self, request: HttpRequest) -> None:
+        """Leave nobody half signed in, even when the session store is what failed."""
+        try:
+            auth.logout(request)
+        except Exception:  # noqa: BLE001 - the error that led here is the one to report
+            request.session = type(request.session)()
+            request.user = AnonymousUser()
+
     def failed(self, request: HttpRequest) -> HttpResponse:
         """Tell a reload, and a silent sign-in that needs a page after all, from an error."""
         if self.error.code == "state_used" and request.user.is_authenticated:
             return HttpResponseRedirect(self.success_url)
-        silent = self.pending is not None and self.pending.ask.prompt == "none"
-        if silent and self.pending and self.error.code in INTERACTION_NEEDED:
-            return HttpResponseRedirect(flow.login_url(self.pending.next_url))
-        # Without credentials: those of an OpenID Connect login are secrets, and receivers log them.
-        user_login_failed.send(sender=__name__, credentials={}, request=request)
+        if self.pending and self.pending.ask.prompt == "none" and self.error.code in INTERACTION_NEEDED:
+            return HttpResponseRedirect(self.retry_url)
+        if self.error.code != "access_denied":
+            # Without credentials: those of an OpenID Connect login are secrets, and receivers log them.
+            user_login_failed.send(sender=__name__, credentials={}, request=request)
         return self.login_failure()
 
     def backend(self) -> tuple[str, SpatioBackend]:
@@ -353,7 +362,7 @@ class CallbackView(SpatioView, OIDCAuthenticationCallbackView):  # type: ignore[
 class LogoutView(SpatioView, OIDCLogoutView):  # type: ignore[misc]  # the parent has no types
     """Sign out of this site: POST, with the CSRF token."""
 
-    http_method_names: ClassVar[list[str]] = ["post"]
+    http_method_names = ["post"]
 
     def post(self, request: HttpRequest) -> HttpResponse:
         """End the local session; its grant is dropped with it."""

@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from tempfile import gettempdir
 
 SECRET_KEY = "not a secret: these settings serve the tests only"
 ALLOWED_HOSTS = ["*"]
@@ -58,7 +59,9 @@ _DATABASES = {
     "sqlite": {
         "ENGINE": "django.db.backends.sqlite3",
         "NAME": ":memory:",
-        "TEST": {"NAME": "file:spatio_tests?mode=memory&cache=shared"},
+        # A file, because threads that share a database in memory lock each other out.
+        "TEST": {"NAME": Path(gettempdir()) / f"spatio_tests_{os.getpid()}.sqlite3"},
+        "OPTIONS": {"transaction_mode": "IMMEDIATE", "init_command": "PRAGMA synchronous=OFF"},
     },
     "postgresql": {
         "ENGINE": "django.db.backends.postgresql",

@@ -16,7 +16,8 @@ def stylesheet_wanted(context: RequestContext) -> bool:
     if context.render_context.get("spatio_stylesheet"):
         return False
     # On the outermost layer, which the tags of one page share.
-    context.render_context.dicts[0]["spatio_stylesheet"] = True
+    outermost: Any = context.render_context.dicts[0]
+    outermost["spatio_stylesheet"] = True
     return True
 
 
