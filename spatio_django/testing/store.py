@@ -66,6 +66,10 @@ class Client:
             self.client_secret.encode(), client_secret.encode()
         )
 
+    def check_client(self, client: "Client") -> bool:
+        """Whether this is the same: a client stands for its own registration access token."""
+        return self.client_id == client.client_id
+
     def check_endpoint_auth_method(self, method: str, endpoint: str) -> bool:
         """The registered method and no other (RFC 7591 §2)."""
         return bool(self.metadata["token_endpoint_auth_method"] == method)
