@@ -89,7 +89,8 @@ class ClientInformation:
         """
         Judge an answer of the registration endpoint.
 
-        What the answer says is what counts; what it leaves out was registered as asked (RFC 7591 §3.2.1).
+        What the answer says is what counts; what it leaves out, or gives as ``null``, was registered as
+        asked (RFC 7591 §3.2.1).
 
         Raises:
             ProviderUnavailable: ``rate_limited`` (``retry_after`` is always set) or ``bad_status``.
@@ -133,7 +134,9 @@ class ClientInformation:
 
 
 def _auth_method(document: Mapping[str, Any], secret: str | None, request: ClientMetadata) -> AuthMethod:
-    method = document.get("token_endpoint_auth_method", request.token_endpoint_auth_method)
+    method = document.get("token_endpoint_auth_method")
+    if method is None:
+        method = request.token_endpoint_auth_method
     if method not in AUTH_METHODS:
         raise bad_member("token_endpoint_auth_method")
     # A secret was asked for: being made a public client in silence is not an answer to that.
@@ -143,14 +146,18 @@ def _auth_method(document: Mapping[str, Any], secret: str | None, request: Clien
 
 
 def _redirect_uris(document: Mapping[str, Any], request: ClientMetadata) -> tuple[str, ...]:
-    uris = document.get("redirect_uris", list(request.redirect_uris))
+    uris = document.get("redirect_uris")
+    if uris is None:
+        return request.redirect_uris
     if not isinstance(uris, list) or not uris or not all(isinstance(uri, str) for uri in uris):
         raise bad_member("redirect_uris")
     return tuple(uris)
 
 
 def _name(document: Mapping[str, Any], request: ClientMetadata) -> str:
-    name = document.get("client_name", request.client_name)
+    name = document.get("client_name")
+    if name is None:
+        return request.client_name
     if not isinstance(name, str):
         raise bad_member("client_name")
     return printable(name, limit=MAX_NAME)

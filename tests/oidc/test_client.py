@@ -1,0 +1,385 @@
+"""spatio_django.oidc.client and keys: the steps of a sign-in, composed."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from spatio_django.exceptions import (
+    ConfigurationError,
+    InvalidToken,
+    ProtocolViolation,
+    ProviderRefused,
+    ProviderUnavailable,
+    SpatioError,
+)
+from spatio_django.oidc.answer import Answer
+from spatio_django.oidc.client import Client, ClientCredentials
+from spatio_django.oidc.keys import KEY_REFETCH_INTERVAL
+from spatio_django.oidc.registration import ClientMetadata
+from spatio_django.oidc.secret import Secret
+from tests.oidc.support import (
+    CLAIMS,
+    CLIENT_ID,
+    ISSUER,
+    METADATA,
+    Clock,
+    FakeHttp,
+    MemoryCache,
+    Signer,
+    documents,
+    json_answer,
+)
+
+WELL_KNOWN = ISSUER + "/.well-known/openid-configuration"
+TOKENS = {"access_token": "tok_abc", "token_type": "Bearer", "id_token": "a.b.c"}
+CONFIDENTIAL = ClientCredentials(
+    client_id=CLIENT_ID, client_secret=Secret("hunter2"), auth_method="client_secret_basic"
+)
+
+
+class Provider:
+    """A provider's answers, and a client of it on one host."""
+
+    def __init__(self, *jwks: dict[str, Any], **metadata: Any) -> None:
+        self.clock = Clock()
+        self.cache = MemoryCache()
+        self.http = FakeHttp(
+            {
+                WELL_KNOWN: json_answer({k: v for k, v in (METADATA | metadata).items() if v is not None}),
+                ISSUER + "/keys": json_answer({"keys": jwks}),
+                ISSUER + "/oauth2/token": json_answer(TOKENS),
+                ISSUER + "/oauth2/userinfo": json_answer({"sub": "person"}),
+                ISSUER + "/oauth2/register": json_answer(
+                    {"client_id": "new", "client_secret": "x"}, status=201
+                ),
+            }
+        )
+        self.client = self.host()
+
+    def host(self) -> Client:
+        """Start another process."""
+        stored = documents(self.cache, self.clock)
+        return Client(issuer=ISSUER, http=self.http, documents=stored, clock=self.clock)
+
+    def rotate(self, *jwks: dict[str, Any]) -> None:
+        """Sign with other keys from now on."""
+        self.http.answers[ISSUER + "/keys"] = json_answer({"keys": jwks})
+
+    def fetches(self, path: str = "/keys") -> int:
+        """Count the calls to one endpoint."""
+        return [url for _, url, _ in self.http.calls].count(ISSUER + path)
+
+    def verify(self, token: str, **options: Any) -> dict[str, Any]:
+        """Verify an ID token of the usual login."""
+        options = {
+            "nonce": "a nonce",
+            "access_token": None,
+            "max_age": None,
+            "client_id": CLIENT_ID,
+        } | options
+        client = options.pop("client", self.client)
+        return dict(client.verify_id_token(Secret(token), **options))
+
+    def exchange(self, credentials: ClientCredentials = CONFIDENTIAL) -> dict[str, Any]:
+        """Exchange a code; return what was sent."""
+        tokens = self.client.exchange_code(
+            credentials,
+            code=Secret("the code"),
+            redirect_uri="https://site.example/cb",
+            code_verifier=Secret("v"),
+        )
+        assert tokens.access_token.reveal() == "tok_abc"
+        return self.http.calls[-1][2]
+
+
+@pytest.mark.parametrize(
+    "issuer",
+    ["", "api.spatio.app", "http://provider.example", "https://p.example/?a=1", "https://p.example/#a"],
+)
+def test_an_unusable_issuer_is_a_configuration_error(issuer: str) -> None:
+    """Found when the client is made, which asks nobody anything."""
+    provider = Provider()
+    assert provider.client.issuer == ISSUER
+    stored = documents(provider.cache, provider.clock)
+
+    with pytest.raises(ConfigurationError) as caught:
+        Client(issuer=issuer, http=provider.http, documents=stored)
+
+    assert caught.value.code == "issuer"
+    assert provider.http.calls == []
+
+
+def test_metadata_is_fetched_and_parsed_once() -> None:
+    """Every later step uses the same value."""
+    provider = Provider()
+
+    assert provider.client.metadata() is provider.client.metadata()
+    assert provider.client.metadata().issuer == ISSUER
+    assert len(provider.http.calls) == 1
+
+
+def test_metadata_of_another_issuer_is_never_kept() -> None:
+    """The next host must not find them in the shared cache."""
+    provider = Provider(issuer="https://other.example")
+
+    with pytest.raises(ProtocolViolation) as caught:
+        provider.client.metadata()
+
+    assert caught.value.code == "issuer_mismatch"
+    assert provider.cache == {}
+
+
+def test_bad_metadata_do_not_replace_good_ones() -> None:
+    """A provider that breaks its document breaks nobody's sign-in for a day."""
+    provider = Provider()
+    provider.client.metadata()
+    provider.http.answers[WELL_KNOWN] = json_answer(METADATA | {"token_endpoint": None})
+    provider.clock.now += 7200
+
+    for _ in range(2):
+        assert provider.client.metadata().token_endpoint == ISSUER + "/oauth2/token"
+    assert len(provider.http.calls) == 2
+
+
+def test_a_code_is_exchanged_with_basic_authentication() -> None:
+    """Credentials in the header, and nowhere else (oidcc-client-test-client-secret-basic)."""
+    sent = Provider().exchange()
+
+    assert sent["basic"] == (CLIENT_ID, Secret("hunter2"))
+    assert sent["fields"] == {
+        "grant_type": "authorization_code",
+        "code": Secret("the code"),
+        "redirect_uri": "https://site.example/cb",
+        "code_verifier": Secret("v"),
+    }
+
+
+def test_a_code_is_exchanged_with_credentials_in_the_body() -> None:
+    """``client_secret_post``: not in the header too."""
+    sent = Provider().exchange(
+        ClientCredentials(
+            client_id=CLIENT_ID, client_secret=Secret("hunter2"), auth_method="client_secret_post"
+        )
+    )
+
+    assert sent["basic"] is None
+    assert sent["fields"]["client_id"] == CLIENT_ID
+    assert sent["fields"]["client_secret"] == Secret("hunter2")
+
+
+@pytest.mark.parametrize("secret", [None, Secret("hunter2")])
+def test_a_public_client_sends_its_id_and_no_secret(secret: Secret | None) -> None:
+    """Even if it was given one."""
+    sent = Provider().exchange(
+        ClientCredentials(client_id=CLIENT_ID, client_secret=secret, auth_method="none")
+    )
+
+    assert sent["basic"] is None
+    assert sent["fields"]["client_id"] == CLIENT_ID
+    assert "client_secret" not in sent["fields"]
+
+
+@pytest.mark.parametrize("method", ["client_secret_basic", "client_secret_post"])
+def test_a_confidential_client_without_its_secret_sends_nothing(method: Any) -> None:
+    """The code stays unused."""
+    provider = Provider()
+
+    with pytest.raises(ConfigurationError) as caught:
+        provider.exchange(ClientCredentials(client_id=CLIENT_ID, client_secret=None, auth_method=method))
+
+    assert caught.value.code == "client_secret"
+    assert provider.http.calls == []
+
+
+def test_credentials_do_not_show_their_secret() -> None:
+    """They are passed around, and end up in tracebacks."""
+    assert "hunter2" not in repr(CONFIDENTIAL)
+
+
+def test_a_token_response_without_an_id_token_is_no_sign_in() -> None:
+    """Spatio sends none when ``openid`` was not granted."""
+    provider = Provider()
+    provider.http.answers[ISSUER + "/oauth2/token"] = json_answer(TOKENS | {"id_token": None})
+
+    with pytest.raises(ProtocolViolation) as caught:
+        provider.exchange()
+
+    assert caught.value.code == "id_token"
+
+
+def test_userinfo_is_asked_with_the_token_in_the_header() -> None:
+    """oidcc-client-test-userinfo-bearer-header."""
+    provider = Provider()
+
+    assert provider.client.userinfo(Secret("tok_abc"), subject="person") == {"sub": "person"}
+    assert provider.http.calls[-1][1] == ISSUER + "/oauth2/userinfo"
+    assert provider.http.calls[-1][2]["bearer"] == Secret("tok_abc")
+    with pytest.raises(ProtocolViolation):
+        provider.client.userinfo(Secret("tok_abc"), subject="somebody else")
+
+
+def test_registering_posts_the_request_to_the_endpoint() -> None:
+    """And gives what was registered."""
+    provider = Provider()
+    request = ClientMetadata(redirect_uris=("https://s.example/cb",), client_name="S", scope=("openid",))
+
+    assert provider.client.register(request).client_id == "new"
+    assert provider.http.calls[-1][2]["document"] == request.to_document()
+
+
+@pytest.mark.parametrize("name", ["userinfo_endpoint", "registration_endpoint"])
+def test_a_step_that_the_provider_does_not_offer_says_so(name: str) -> None:
+    """Both endpoints are optional."""
+    client = Provider(**{name: None}).client
+    steps: dict[str, Callable[[], object]] = {
+        "userinfo_endpoint": lambda: client.userinfo(Secret("x"), subject="person"),
+        "registration_endpoint": lambda: client.register(
+            ClientMetadata(redirect_uris=(), client_name="", scope=())
+        ),
+    }
+
+    with pytest.raises(ProtocolViolation) as caught:
+        steps[name]()
+
+    assert caught.value.code == name
+
+
+# --- ID tokens and key rotation ---------------------------------------------------------------------------
+
+
+def test_a_warm_sign_in_fetches_neither_metadata_nor_keys(signer: Signer) -> None:
+    """Two calls a sign-in: token and userinfo."""
+    provider = Provider(signer.jwk())
+
+    for _ in range(3):
+        assert provider.verify(signer.sign(CLAIMS)) == CLAIMS
+    assert provider.fetches() == 1
+    assert provider.verify(signer.sign(CLAIMS), client=provider.host()) == CLAIMS
+    assert provider.fetches() == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "code"),
+    [
+        ({"client_id": "other"}, "aud"),
+        ({"nonce": "other"}, "nonce"),
+        ({"max_age": 300}, "auth_time"),
+    ],
+)
+def test_a_genuine_token_of_another_login_is_refused(
+    signer: Signer, options: dict[str, Any], code: str
+) -> None:
+    """A signature proves who speaks, not to whom."""
+    provider = Provider(signer.jwk())
+
+    with pytest.raises(InvalidToken) as caught:
+        provider.verify(signer.sign(CLAIMS), **options)
+
+    assert caught.value.code == code
+    assert provider.fetches() == 1
+
+
+def test_the_clock_is_the_clients(signer: Signer) -> None:
+    """An expired token is expired."""
+    provider = Provider(signer.jwk())
+    provider.clock.now += 3600 + 60
+
+    with pytest.raises(InvalidToken) as caught:
+        provider.verify(signer.sign(CLAIMS))
+
+    assert caught.value.code == "exp"
+
+
+@pytest.mark.parametrize("kid", ["second", "first", None])
+def test_a_token_signed_with_a_just_rotated_key_is_accepted(
+    signer: Signer, other_signer: Signer, kid: str | None
+) -> None:
+    """oidcc-client-test-signing-key-rotation-just-before-signing; also if the kid stays, or there is none."""
+    provider = Provider(signer.jwk(kid=None if kid is None else "first"))
+    assert provider.verify(signer.sign(CLAIMS, {"kid": None})) == CLAIMS
+    provider.clock.now += 1
+    provider.rotate(other_signer.jwk(kid=kid))
+
+    assert provider.verify(other_signer.sign(CLAIMS, {"kid": kid})) == CLAIMS
+    assert provider.fetches() == 2
+
+
+def test_unknown_kid_refetches_keys_once_then_waits(signer: Signer, other_signer: Signer) -> None:
+    """A stream of forged tokens is not a stream of fetches, on one host or on many."""
+    provider = Provider(signer.jwk())
+    hosts = [provider.client, provider.host()]
+
+    for _ in range(3):
+        for host in hosts:
+            provider.clock.now += 6
+            with pytest.raises(InvalidToken) as caught:
+                provider.verify(other_signer.sign(CLAIMS), client=host)
+            assert caught.value.code == "kid"
+    assert provider.fetches() == 2
+
+    provider.clock.now += KEY_REFETCH_INTERVAL
+    provider.cache.pop(next(key for key in provider.cache if key.endswith(":claim")))  # its timeout
+    provider.rotate(other_signer.jwk())
+    assert provider.verify(other_signer.sign(CLAIMS)) == CLAIMS
+    assert provider.fetches() == 3
+
+
+def test_a_malformed_token_is_no_reason_to_fetch_keys(signer: Signer) -> None:
+    """Only what a rotation looks like is."""
+    provider = Provider(signer.jwk())
+
+    with pytest.raises(InvalidToken) as caught:
+        provider.verify("a.b.c")
+
+    assert caught.value.code == "malformed"
+    assert provider.fetches() == 1
+
+
+@pytest.mark.parametrize(
+    ("answer", "error"),
+    [
+        (Answer(status=503), ProviderUnavailable),
+        (Answer(status=404), ProtocolViolation),
+        (json_answer([]), ProtocolViolation),
+        (json_answer({"keys": []}), ProtocolViolation),
+        (ProviderUnavailable("x", code="timeout"), ProviderUnavailable),
+    ],
+)
+def test_keys_that_can_not_be_had_never_mean_accepted(
+    signer: Signer, other_signer: Signer, answer: Answer | SpatioError, error: type[SpatioError]
+) -> None:
+    """Neither at first nor after a rotation; and known keys go on working meanwhile."""
+    cold = Provider()
+    cold.http.answers[ISSUER + "/keys"] = answer
+    with pytest.raises(error):
+        cold.verify(signer.sign(CLAIMS))
+
+    warm = Provider(signer.jwk())
+    warm.verify(signer.sign(CLAIMS))
+    warm.http.answers[ISSUER + "/keys"] = answer
+    with pytest.raises(error):
+        warm.verify(other_signer.sign(CLAIMS))
+    assert warm.verify(signer.sign(CLAIMS)) == CLAIMS
+
+
+def test_a_refused_code_is_told_as_it_is() -> None:
+    """The client adds nothing to what :mod:`~spatio_django.oidc.responses` judged."""
+    provider = Provider()
+    provider.http.answers[ISSUER + "/oauth2/token"] = json_answer({"error": "invalid_grant"}, status=400)
+
+    with pytest.raises(ProviderRefused) as caught:
+        provider.exchange()
+
+    assert caught.value.code == "invalid_grant"
+
+
+def test_the_default_clock_is_the_real_one(signer: Signer) -> None:
+    """Nothing has to be passed in production."""
+    provider = Provider(signer.jwk())
+    stored = documents(provider.cache, provider.clock)
+    client = Client(issuer=ISSUER, http=provider.http, documents=stored)
+    claims = CLAIMS | {"iat": int(time.time()), "exp": int(time.time()) + 60}
+
+    assert provider.verify(signer.sign(claims), client=client) == claims

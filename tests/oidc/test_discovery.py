@@ -1,0 +1,203 @@
+"""spatio_django.oidc.discovery: what a provider says about itself."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from spatio_django.exceptions import ProtocolViolation, ProviderUnavailable, SpatioError
+from spatio_django.oidc.answer import Answer
+from spatio_django.oidc.discovery import ProviderMetadata, fetch_metadata, well_known_urls
+from tests.oidc.support import ISSUER, METADATA, FakeHttp, json_answer, outcome
+
+REQUIRED = ["authorization_endpoint", "token_endpoint", "jwks_uri"]
+ENDPOINTS = [
+    *REQUIRED,
+    "userinfo_endpoint",
+    "registration_endpoint",
+    "introspection_endpoint",
+    "revocation_endpoint",
+]
+ARRAYS = [
+    "scopes_supported",
+    "token_endpoint_auth_methods_supported",
+    "code_challenge_methods_supported",
+    "id_token_signing_alg_values_supported",
+    "prompt_values_supported",
+]
+
+
+def read(**changes: Any) -> ProviderMetadata:
+    """Read the usual document, with some members changed."""
+    return ProviderMetadata.from_document(METADATA | changes, issuer=ISSUER)
+
+
+def test_a_document_becomes_a_value() -> None:
+    """Members keep their names; arrays become tuples; unknown members are dropped."""
+    metadata = read(service_documentation="https://docs.example", custom=[1])
+
+    assert metadata.token_endpoint == ISSUER + "/oauth2/token"
+    assert metadata.revocation_endpoint == ISSUER + "/oauth2/revoke"
+    assert metadata.prompt_values_supported == ("none", "login", "consent")
+    assert metadata.authorization_response_iss_parameter_supported is False
+
+
+def test_only_four_members_are_needed() -> None:
+    """Spatio's schema lets even some be absent that OpenID Connect requires."""
+    metadata = ProviderMetadata.from_document(
+        {name: METADATA[name] for name in ["issuer", *REQUIRED]}, issuer=ISSUER
+    )
+
+    assert metadata.userinfo_endpoint is None
+    assert metadata.scopes_supported == ()
+
+
+@pytest.mark.parametrize("name", [*ENDPOINTS[3:], *ARRAYS, "authorization_response_iss_parameter_supported"])
+def test_null_counts_as_absent(name: str) -> None:
+    """Some serializers write it for every optional member."""
+    absent = ProviderMetadata.from_document(
+        {key: value for key, value in METADATA.items() if key != name}, issuer=ISSUER
+    )
+
+    assert read(**{name: None}) == absent
+
+
+def test_endpoints_may_be_on_other_hosts() -> None:
+    """The document came from the issuer over TLS: it may say so."""
+    assert read(jwks_uri="https://cdn.example/keys").jwks_uri == "https://cdn.example/keys"
+
+
+@pytest.mark.parametrize(
+    ("changes", "code"),
+    [
+        pytest.param({"issuer": None}, "issuer_mismatch", id="no-issuer"),
+        pytest.param({"issuer": ISSUER + "INVALID"}, "issuer_mismatch", id="discovery-issuer-mismatch"),
+        pytest.param({"issuer": ISSUER + "/"}, "issuer_mismatch", id="trailing-slash"),
+        pytest.param({"issuer": ISSUER.upper()}, "issuer_mismatch", id="upper-case"),
+        pytest.param({"issuer": [ISSUER]}, "issuer_mismatch", id="issuer-array"),
+        *[pytest.param({name: None}, "missing_member", id=f"no-{name}") for name in REQUIRED],
+        *[pytest.param({name: 7}, "insecure_url", id=f"{name}-number") for name in ENDPOINTS],
+        *[
+            pytest.param({name: "http://provider.example/x"}, "insecure_url", id=f"{name}-plain-http")
+            for name in ENDPOINTS
+        ],
+        *[pytest.param({name: "S256 RS256"}, "bad_member", id=f"{name}-string") for name in ARRAYS],
+        *[pytest.param({name: ["S256", "RS256", 7]}, "bad_member", id=f"{name}-mixed") for name in ARRAYS],
+        pytest.param(
+            {"authorization_response_iss_parameter_supported": "true"},
+            "bad_member",
+            id="iss-parameter-string",
+        ),
+        pytest.param({"code_challenge_methods_supported": ["plain"]}, "pkce_unsupported", id="plain-only"),
+        pytest.param({"code_challenge_methods_supported": []}, "pkce_unsupported", id="no-pkce"),
+        pytest.param(
+            {"id_token_signing_alg_values_supported": ["HS256"]}, "alg_unsupported", id="hs256-only"
+        ),
+    ],
+)
+def test_a_document_is_rejected(changes: dict[str, Any], code: str) -> None:
+    """A wrong member is not passed over: it is half of a misunderstanding."""
+    read()
+
+    with pytest.raises(ProtocolViolation) as caught:
+        read(**changes)
+
+    assert caught.value.code == code
+
+
+def test_an_announced_iss_parameter_is_noted() -> None:
+    """It makes the parameter required in the callback (RFC 9207 §2.3)."""
+    metadata = read(authorization_response_iss_parameter_supported=True)
+
+    assert metadata.authorization_response_iss_parameter_supported is True
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text() | st.sampled_from(["https://x.example", ISSUER]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=2),
+    max_leaves=4,
+)
+
+
+@given(st.dictionaries(st.sampled_from([*METADATA]), JSON))
+def test_any_document_gives_metadata_or_a_violation(changes: dict[str, Any]) -> None:
+    """Nothing else comes out."""
+    assert isinstance(outcome(lambda: read(**changes)), ProviderMetadata | ProtocolViolation)
+
+
+@pytest.mark.parametrize(
+    ("issuer", "urls"),
+    [
+        (
+            "https://p.example",
+            (
+                "https://p.example/.well-known/openid-configuration",
+                "https://p.example/.well-known/oauth-authorization-server",
+            ),
+        ),
+        (
+            "https://p.example/",
+            (
+                "https://p.example/.well-known/openid-configuration",
+                "https://p.example/.well-known/oauth-authorization-server",
+            ),
+        ),
+        (
+            "https://p.example:8443/tenant/a/",
+            (
+                "https://p.example:8443/tenant/a/.well-known/openid-configuration",
+                "https://p.example:8443/.well-known/oauth-authorization-server/tenant/a",
+            ),
+        ),
+    ],
+)
+def test_the_well_known_places_follow_from_the_issuer(issuer: str, urls: tuple[str, str]) -> None:
+    """Appended in OpenID Connect, inserted in RFC 8414."""
+    assert well_known_urls(issuer) == urls
+
+
+FIRST, SECOND = well_known_urls(ISSUER)
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 410])
+def test_the_second_place_is_tried_when_the_first_is_empty(status: int) -> None:
+    """Some providers have only one of the two."""
+    http = FakeHttp({FIRST: Answer(status=status), SECOND: json_answer(METADATA)})
+
+    assert fetch_metadata(ISSUER, http=http) == METADATA
+    assert [url for _, url, _ in http.calls] == [FIRST, SECOND]
+
+
+def test_one_call_is_enough_when_the_first_place_has_it() -> None:
+    """Any other request would fail a conformance run."""
+    http = FakeHttp({FIRST: json_answer(METADATA)})
+
+    assert fetch_metadata(ISSUER, http=http) == METADATA
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "expected"),
+    [
+        pytest.param(Answer(status=503), None, (ProviderUnavailable, "bad_status"), id="down"),
+        pytest.param(Answer(status=429), None, (ProviderUnavailable, "rate_limited"), id="busy"),
+        pytest.param(Answer(status=204), None, (ProtocolViolation, "bad_status"), id="no-content"),
+        pytest.param(Answer(status=200), None, (ProtocolViolation, "not_json"), id="empty"),
+        pytest.param(
+            Answer(status=404), Answer(status=404), (ProtocolViolation, "bad_status"), id="in-neither-place"
+        ),
+        pytest.param(
+            Answer(status=404), Answer(status=502), (ProviderUnavailable, "bad_status"), id="then-down"
+        ),
+    ],
+)
+def test_no_document_is_an_error_that_says_why(
+    first: Answer, second: Answer | None, expected: tuple[type[SpatioError], str]
+) -> None:
+    """A provider that is down is another matter than a wrong issuer setting."""
+    http = FakeHttp({FIRST: first} | ({SECOND: second} if second else {}))
+
+    with pytest.raises(expected[0]) as caught:
+        fetch_metadata(ISSUER, http=http)
+
+    assert caught.value.code == expected[1]

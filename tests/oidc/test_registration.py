@@ -1,0 +1,213 @@
+"""spatio_django.oidc.registration: RFC 7591."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from spatio_django.exceptions import ProtocolViolation, ProviderRefused, ProviderUnavailable, SpatioError
+from spatio_django.oidc.answer import Answer
+from spatio_django.oidc.registration import ClientInformation, ClientMetadata
+from tests.oidc.support import json_answer, outcome
+
+REQUEST = ClientMetadata(
+    redirect_uris=("https://site.example/spatio/callback/",),
+    client_name="Site",
+    scope=("openid", "email"),
+)
+REGISTERED = {
+    "client_id": "abc",
+    "client_secret": "hunter2",
+    "client_id_issued_at": 1_800_000_000,
+    "client_secret_expires_at": 0,
+    "client_name": "Site",
+    "redirect_uris": ["https://site.example/spatio/callback/"],
+    "scope": "openid email",
+    "token_endpoint_auth_method": "client_secret_basic",
+    "registration_access_token": "reg",
+    "registration_client_uri": "https://provider.example/oauth2/register/abc",
+}
+ABSENT = object()
+
+
+def read(request: ClientMetadata = REQUEST, **changes: Any) -> ClientInformation:
+    """Read the usual answer, with some members changed."""
+    document = {name: value for name, value in (REGISTERED | changes).items() if value is not ABSENT}
+    return ClientInformation.from_answer(json_answer(document, status=201), request=request)
+
+
+def test_a_request_leaves_nothing_to_defaults() -> None:
+    """Spatio's defaults are a client without a secret, and ``read:*`` instead of ``openid``."""
+    assert REQUEST.to_document() == {
+        "client_name": "Site",
+        "redirect_uris": ["https://site.example/spatio/callback/"],
+        "grant_types": ["authorization_code", "refresh_token"],
+        "response_types": ["code"],
+        "scope": "openid email",
+        "token_endpoint_auth_method": "client_secret_basic",
+    }
+
+
+def test_optional_uris_are_sent_when_given() -> None:
+    """They are what the consent page links to."""
+    document = replace(
+        REQUEST, client_uri="https://site.example", tos_uri="https://site.example/tos"
+    ).to_document()
+
+    assert document["client_uri"] == "https://site.example"
+    assert document["tos_uri"] == "https://site.example/tos"
+    assert "logo_uri" not in document
+
+
+def test_an_answer_becomes_a_value() -> None:
+    """Secrets are secrets at once; an expiry of 0 means never."""
+    client = read()
+
+    assert client.client_id == "abc"
+    assert client.client_secret is not None
+    assert client.client_secret.reveal() == "hunter2"
+    assert client.registration_access_token is not None
+    assert client.registration_access_token.reveal() == "reg"
+    assert client.registration_client_uri == REGISTERED["registration_client_uri"]
+    assert client.client_id_issued_at == 1_800_000_000
+    assert client.client_secret_expires_at is None
+    assert "hunter2" not in repr(client)
+
+
+def test_what_was_registered_counts_and_not_what_was_asked() -> None:
+    """RFC 7591 §3.2.1: the provider may replace anything."""
+    client = read(
+        redirect_uris=["https://site.example/other/"],
+        scope="openid",
+        client_name="Site\x1b[31m\r\n2",
+        token_endpoint_auth_method="client_secret_post",
+        client_secret_expires_at=1_900_000_000,
+    )
+
+    assert client.redirect_uris == ("https://site.example/other/",)
+    assert client.scope == ("openid",)
+    assert client.client_name == "Site[31m2"
+    assert client.token_endpoint_auth_method == "client_secret_post"
+    assert client.client_secret_expires_at == 1_900_000_000
+
+
+@pytest.mark.parametrize("absent", [ABSENT, None])
+def test_what_the_answer_leaves_out_is_as_asked(absent: object) -> None:
+    """Spatio's schema makes most members optional; some serializers write ``null`` for those."""
+    optional = [name for name in REGISTERED if name not in {"client_id", "client_secret"}]
+    client = read(REQUEST, **dict.fromkeys(optional, absent))
+
+    assert client.redirect_uris == REQUEST.redirect_uris
+    assert client.scope == REQUEST.scope
+    assert client.client_name == REQUEST.client_name
+    assert client.token_endpoint_auth_method == "client_secret_basic"
+    assert client.registration_access_token is None
+    assert client.registration_client_uri is None
+    assert client.client_id_issued_at is None
+
+
+def test_a_public_client_needs_no_secret() -> None:
+    """If that is what was asked for."""
+    client = read(
+        replace(REQUEST, token_endpoint_auth_method="none"),
+        token_endpoint_auth_method="none",
+        client_secret=ABSENT,
+    )
+
+    assert client.client_secret is None
+    assert client.token_endpoint_auth_method == "none"
+
+
+@pytest.mark.parametrize(
+    ("changes", "code"),
+    [
+        pytest.param({"client_id": ABSENT}, "client_id", id="no-client-id"),
+        pytest.param({"client_id": ""}, "client_id", id="empty-client-id"),
+        pytest.param({"client_id": 7}, "client_id", id="client-id-number"),
+        pytest.param({"client_id": "a\nb"}, "client_id", id="client-id-with-line-break"),
+        pytest.param({"client_secret": ABSENT}, "client_secret", id="no-secret"),
+        pytest.param({"client_secret": ""}, "client_secret", id="empty-secret"),
+        pytest.param({"client_secret": ["x"]}, "client_secret", id="secret-array"),
+        pytest.param(
+            {"client_secret": ABSENT, "token_endpoint_auth_method": "none"}, "client_secret", id="made-public"
+        ),
+        pytest.param(
+            {"token_endpoint_auth_method": "private_key_jwt"},
+            "token_endpoint_auth_method",
+            id="unknown-method",
+        ),
+        pytest.param(
+            {"token_endpoint_auth_method": ["none"]}, "token_endpoint_auth_method", id="method-array"
+        ),
+        pytest.param({"redirect_uris": []}, "redirect_uris", id="no-redirect-uri"),
+        pytest.param({"redirect_uris": "https://site.example"}, "redirect_uris", id="redirect-uris-string"),
+        pytest.param({"redirect_uris": [7]}, "redirect_uris", id="redirect-uri-number"),
+        pytest.param({"scope": ["openid"]}, "scope", id="scope-array"),
+        pytest.param({"client_name": 7}, "client_name", id="name-number"),
+        pytest.param(
+            {"registration_access_token": "a b"}, "registration_access_token", id="token-with-space"
+        ),
+        pytest.param({"registration_client_uri": "http://x.example"}, "insecure_url", id="plain-http"),
+        pytest.param({"client_id_issued_at": "1"}, "client_id_issued_at", id="time-as-string"),
+        pytest.param({"client_id_issued_at": True}, "client_id_issued_at", id="time-true"),
+        pytest.param({"client_secret_expires_at": -1}, "client_secret_expires_at", id="time-negative"),
+        pytest.param({"client_secret_expires_at": 10**15}, "client_secret_expires_at", id="time-huge"),
+    ],
+)
+def test_an_answer_is_rejected(changes: dict[str, Any], code: str) -> None:
+    """A client that could not be used, or stored, is an error now and not at the first sign-in."""
+    read()
+
+    with pytest.raises(ProtocolViolation) as caught:
+        read(**changes)
+
+    assert caught.value.code == code
+
+
+@pytest.mark.parametrize("retry_after", [None, "60"])
+def test_too_many_registrations_says_when_to_try_again(retry_after: str | None) -> None:
+    """Spatio's 429 has no ``Retry-After``; its limit is by the hour."""
+    headers = {} if retry_after is None else {"retry-after": retry_after}
+
+    with pytest.raises(ProviderUnavailable) as caught:
+        ClientInformation.from_answer(Answer(status=429, headers=headers), request=REQUEST)
+
+    assert caught.value.code == "rate_limited"
+    assert caught.value.retry_after == (3600 if retry_after is None else 60)
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        pytest.param(
+            json_answer({"error": "invalid_redirect_uri"}, status=400),
+            (ProviderRefused, "invalid_redirect_uri"),
+            id="refused",
+        ),
+        pytest.param(Answer(status=404), (ProtocolViolation, "bad_status"), id="404"),
+        pytest.param(Answer(status=204), (ProtocolViolation, "bad_status"), id="204"),
+        pytest.param(Answer(status=500), (ProviderUnavailable, "bad_status"), id="500"),
+        pytest.param(Answer(status=201, body=b"[]"), (ProtocolViolation, "not_json"), id="array"),
+    ],
+)
+def test_every_other_answer_has_its_error(answer: Answer, expected: tuple[type[SpatioError], str]) -> None:
+    """RFC 7591 §3.2.2, and what is no answer to a registration at all."""
+    with pytest.raises(expected[0]) as caught:
+        ClientInformation.from_answer(answer, request=REQUEST)
+
+    assert caught.value.code == expected[1]
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=6),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=2),
+    max_leaves=4,
+)
+
+
+@given(st.dictionaries(st.sampled_from([*REGISTERED]), JSON))
+def test_any_answer_gives_a_client_or_an_error(changes: dict[str, Any]) -> None:
+    """Nothing else comes out."""
+    assert isinstance(outcome(lambda: read(**changes)), ClientInformation | SpatioError)
