@@ -12,6 +12,7 @@ from django.contrib.sessions.backends.base import SessionBase
 from django.http import HttpRequest
 from django.utils.functional import cached_property
 
+from spatio_django.encryption import Undecryptable
 from spatio_django.exceptions import SessionEnded, TokenUnavailable
 from spatio_django.flow import CompletedLogin
 from spatio_django.models import SpatioAccount, SpatioToken, from_now
@@ -106,11 +107,15 @@ class SpatioAccess:
         The access token, to send to Spatio and nowhere else.
 
         Raises:
-            SessionEnded: ``no_grant``: this session holds none; sign in with Spatio.
+            SessionEnded: ``no_grant``: this session holds none; sign in with Spatio. ``undecryptable``: the
+                key is gone, or this is a copy of another site's database.
             TokenUnavailable: ``expired``.
         """
         grant = self.grant
-        token = grant.access_token if grant else None
+        try:
+            token = grant.access_token if grant else None
+        except Undecryptable as error:
+            raise SessionEnded(str(error), code=error.code) from None
         if grant is None or token is None:
             raise SessionEnded("This session was not signed in with Spatio.", code="no_grant")
         left = grant.seconds_left

@@ -195,7 +195,7 @@ class LoginView(SpatioView, OIDCAuthenticationRequestView):  # type: ignore[misc
         fresh proof of identity, because the person is still signed in at Spatio.
         """
         ask = flow.asked(request)
-        if ask.prompt is None and flow.SIGNED_OUT_COOKIE in request.COOKIES:
+        if ask.prompt is None and request.COOKIES.get(flow.SIGNED_OUT_COOKIE):
             return replace(ask, prompt="login")
         return ask
 
@@ -282,8 +282,12 @@ class CallbackView(SpatioView, OIDCAuthenticationCallbackView):  # type: ignore[
         The grant is stored after ``auth.login``, which empties the session when another user held it, and the
         grant that this session held before is dropped.
         """
-        before = self.request.session.get(tokens.SESSION_KEY)
+        session = self.request.session
+        before, key = session.get(tokens.SESSION_KEY), session.session_key
         auth.login(self.request, self.user)
+        if key is not None and session.session_key == key:
+            # Django keeps the key when the same user signs in again; a planted one must not survive that.
+            session.cycle_key()
         tokens.store(self.request, self.login, self.account)
         tokens.drop(before)
         response: HttpResponse
@@ -293,7 +297,7 @@ class CallbackView(SpatioView, OIDCAuthenticationCallbackView):  # type: ignore[
             response = self.render(self.continue_template_name, next_url=self.success_url)
         else:
             response = HttpResponseRedirect(self.success_url)
-        if flow.SIGNED_OUT_COOKIE in self.request.COOKIES:
+        if self.request.COOKIES.get(flow.SIGNED_OUT_COOKIE):
             response.delete_cookie(flow.SIGNED_OUT_COOKIE, samesite="Lax")
         return response
 

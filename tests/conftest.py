@@ -10,6 +10,7 @@ from django.test import Client
 
 from spatio_django import provider, tokens
 from spatio_django.testing import FakeSpatio
+from tests.misbehaving import Misbehaviour
 
 
 @pytest.fixture(autouse=True)
@@ -19,6 +20,19 @@ def fresh_process() -> Iterator[None]:
     tokens.memo.clear()
     yield
     provider.close()
+
+
+@pytest.fixture
+def misbehaviour() -> Misbehaviour:
+    """Give what makes the provider lie, when a test says so."""
+    return Misbehaviour()
+
+
+@pytest.fixture
+def spatio(misbehaviour: Misbehaviour) -> Iterator[FakeSpatio]:
+    """Serve a fresh provider that can be made to lie."""
+    with FakeSpatio(wrap=misbehaviour.wrap) as provider:
+        yield provider
 
 
 class Site:

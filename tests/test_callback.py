@@ -1,0 +1,580 @@
+"""The callback: every outcome is a redirect or a page of ours."""
+
+import json
+import logging
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+from urllib.parse import parse_qs, urlencode, urlsplit
+
+import pytest
+from django.contrib.auth import get_user_model
+from django.contrib.auth.signals import user_login_failed
+from django.db import connection
+from django.test import Client
+
+from spatio_django.models import ConsumedState, SpatioAccount, SpatioToken
+from spatio_django.oidc.secret import Secret
+from tests.conftest import Site
+from tests.misbehaving import Misbehaviour
+
+User = get_user_model()
+
+
+def signed_in(browser: Client) -> bool:
+    """Tell whether the site knows who that is."""
+    return bool(browser.get("/state/").json()["user"])
+
+
+def changed(callback: str, **changes: str | list[str] | None) -> str:
+    """Give *callback* with other parameters; ``None`` takes one away."""
+    query = {**parse_qs(urlsplit(callback).query, keep_blank_values=True), **changes}
+    return "/spatio/callback/?" + urlencode({k: v for k, v in query.items() if v is not None}, doseq=True)
+
+
+def assert_refused(response: Any, code: str, status: int) -> None:
+    """See the page that explains, with its stable code."""
+    assert (response.status_code, response.context["code"]) == (status, code)
+    assert code in response.content.decode()
+    assert response.context["reference"] in response.content.decode()
+    assert response["Cache-Control"].count("no-store") == 1
+    assert response["Referrer-Policy"] == "same-origin"
+
+
+def test_a_visitor_signs_in_and_lands_on_the_page_they_wanted(site: Site) -> None:
+    """The walk of the quickstart ends on ``next``, signed in, with an account and a grant."""
+    browser = site.browser()
+
+    response = site.sign_in(browser, next="/other/?a=1")
+
+    assert (response.status_code, response["Location"]) == (302, "/other/?a=1")
+    assert b"other page of ada a=1" in browser.get("/other/?a=1").content
+    account = SpatioAccount.objects.get()
+    assert account.claims["name"] == "Ada Lovelace"
+    assert not account.user.has_usable_password()
+    assert account.tokens.get().scopes == {"openid", "profile", "email"}
+
+
+def test_without_next_the_visitor_lands_where_the_site_says(site: Site) -> None:
+    """``LOGIN_REDIRECT_URL`` is the default."""
+    assert site.sign_in(site.browser())["Location"] == "/me/"
+
+
+def test_a_second_sign_in_makes_no_second_user_and_two_calls(site: Site) -> None:
+    """Warm, a sign-in costs the token and the userinfo call, on a connection that is kept."""
+    site.sign_in(site.browser())
+    browser = site.browser()
+    callback = site.authorize(site.begin(browser))
+    site.spatio.requests.clear()
+    connections = site.spatio.connections
+
+    browser.get(callback)
+
+    assert [request.path for request in site.spatio.requests] == ["/oauth2/token", "/oauth2/userinfo"]
+    assert site.spatio.connections == connections
+    assert (User.objects.count(), SpatioAccount.objects.count(), SpatioToken.objects.count()) == (1, 1, 2)
+
+
+def test_userinfo_is_not_called_when_the_id_token_tells_enough(site: Site) -> None:
+    """An ID token with ``email`` and a name makes the token call the only one."""
+    site.spatio.id_token_has_profile = True
+    site.sign_in(site.browser())
+    browser = site.browser()
+    callback = site.authorize(site.begin(browser))
+    site.spatio.requests.clear()
+
+    browser.get(callback)
+
+    assert [request.path for request in site.spatio.requests] == ["/oauth2/token"]
+    assert SpatioAccount.objects.get().email
+
+
+def test_discovery_is_asked_once(site: Site) -> None:
+    """Registration, login and callback share one discovery and one key set."""
+    for _ in range(3):
+        site.sign_in(site.browser())
+
+    assert len(site.spatio.calls("/.well-known/openid-configuration")) == 1
+    assert len(site.spatio.calls("/.well-known/jwks.json")) == 1
+
+
+def test_declining_is_a_choice_and_not_an_error(site: Site, caplog: pytest.LogCaptureFixture) -> None:
+    """The page for ``access_denied`` offers to try again on the same page, and nobody's alarm goes off."""
+    browser = site.browser()
+    caplog.set_level(logging.INFO)
+
+    response = browser.get(site.authorize(site.begin(browser, next="/other/"), allow=False))
+
+    assert_refused(response, "access_denied", 200)
+    assert "next=%2Fother%2F" in response.context["retry_url"]
+    assert [record.levelname for record in caplog.records if record.name == "spatio_django"] == ["INFO"]
+    assert not signed_in(browser)
+
+
+def test_trying_again_from_the_error_page_works(site: Site) -> None:
+    """The link on the page begins the same sign-in anew."""
+    browser = site.browser()
+    page = browser.get(site.authorize(site.begin(browser, next="/other/"), allow=False))
+
+    url = browser.get(page.context["retry_url"])["Location"]
+
+    assert browser.get(site.authorize(url))["Location"] == "/other/"
+
+
+@pytest.mark.parametrize(
+    ("changes", "code"),
+    [
+        pytest.param({"state": None}, "state_missing", id="absent"),
+        pytest.param({"state": ""}, "state_missing", id="empty"),
+        pytest.param({"state": "x" * 43}, "state", id="unknown"),
+        pytest.param({"state": "ü\ud800"}, "state", id="not-even-text"),
+        pytest.param({"state": ["a", "b"]}, "state_repeated", id="twice"),
+        pytest.param({"state": None, "code": None, "error": "access_denied"}, "state_missing", id="error-only"),
+    ],
+)
+def test_a_callback_without_its_state_changes_nothing(
+    site: Site, changes: dict[str, Any], code: str
+) -> None:
+    """Neither a forged code nor a forged error ends a session or a pending login (login and logout CSRF)."""
+    browser = site.browser()
+    site.sign_in(browser)
+    callback = site.authorize(site.begin(browser))
+    if changes.get("state") == "ü\ud800":
+        forged = "/spatio/callback/?code=x&state=%ED%A0%80%FF"
+    else:
+        forged = changed(callback, **changes)
+
+    assert_refused(browser.get(forged), code, 400)
+
+    assert signed_in(browser)
+    assert browser.get(callback).status_code == 302
+
+
+def test_another_browsers_callback_signs_nobody_in(site: Site) -> None:
+    """An attacker's code and state in the victim's browser are worth nothing (login CSRF)."""
+    attacker = site.browser()
+    callback = site.authorize(site.begin(attacker))
+    victim = site.browser()
+
+    assert_refused(victim.get(callback), "state", 400)
+
+    assert not signed_in(victim)
+    assert attacker.get(callback).status_code == 302
+
+
+def test_a_replayed_callback_leads_a_signed_in_person_to_their_page(site: Site) -> None:
+    """Reload and Back are not errors, and redeem no code twice."""
+    browser = site.browser()
+    callback = site.authorize(site.begin(browser, next="/other/"))
+    browser.get(callback)
+    site.spatio.requests.clear()
+
+    response = browser.get(callback)
+
+    assert (response.status_code, response["Location"]) == (302, "/other/")
+    assert site.spatio.requests == []
+
+
+def test_a_replayed_callback_after_signing_out_signs_nobody_in(site: Site) -> None:
+    """The Back button of a shared computer brings no session back."""
+    browser = site.browser()
+    callback = site.authorize(site.begin(browser))
+    browser.get(callback)
+    browser.post("/spatio/logout/")
+
+    assert_refused(browser.get(callback), "state_used", 400)
+
+    assert not signed_in(browser)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_ten_callbacks_at_once_make_one_token_call(site: Site) -> None:
+    """The state is used up by one, whichever process or thread that is."""
+    browser = site.browser()
+    callback = site.authorize(site.begin(browser))
+    cookies = browser.cookies
+
+    def call(_: int) -> int:
+        copy = site.browser()
+        copy.cookies.load(cookies)
+        try:
+            return copy.get(callback).status_code
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(10) as threads:
+        statuses = sorted(threads.map(call, range(10)))
+
+    assert len(site.spatio.calls("/oauth2/token")) == 1
+    assert statuses == [302] + [400] * 9
+
+
+def test_tabs_do_not_disturb_each_other(site: Site) -> None:
+    """Two logins begun in one browser both finish, each on its own page, in either order."""
+    browser = site.browser()
+    first = site.begin(browser, next="/other/?tab=1")
+    second = site.begin(browser, next="/other/?tab=2")
+
+    assert browser.get(site.authorize(second))["Location"] == "/other/?tab=2"
+    assert browser.get(site.authorize(first))["Location"] == "/other/?tab=1"
+
+
+def test_a_pending_login_dies_of_age(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ten minutes, by our clock: the browser's idea of a cookie's age is not trusted."""
+    import time
+
+    from spatio_django import flow
+
+    browser = site.browser()
+    callback = site.authorize(site.begin(browser))
+    late = time.time() + flow.LIFETIME
+    monkeypatch.setattr(flow.time, "time", lambda: late)
+
+    assert_refused(browser.get(callback), "state", 400)
+
+
+def test_used_states_are_forgotten_when_their_time_is_over(site: Site) -> None:
+    """Each callback clears a few away, so the table stays small without a job."""
+    old = [ConsumedState(digest=f"{number:064x}", expires_ms=1) for number in range(15)]
+    ConsumedState.objects.bulk_create(old)
+
+    site.sign_in(site.browser())
+    assert ConsumedState.objects.count() == 6
+
+    site.sign_in(site.browser())
+    assert ConsumedState.objects.count() == 2
+
+
+def test_iss_of_another_issuer_is_refused_before_anything_else(site: Site) -> None:
+    """RFC 9207: the answer of a mixed-up provider is not acted upon, nor is its error shown."""
+    site.spatio.send_iss = True
+    browser = site.browser()
+    assert site.sign_in(browser).status_code == 302
+    callback = site.authorize(site.begin(browser))
+
+    response = browser.get(changed(callback, iss="https://evil.example", error="access_denied"))
+
+    assert_refused(response, "iss", 502)
+
+
+def test_iss_that_was_promised_is_required(site: Site, misbehaviour: Misbehaviour) -> None:
+    """RFC 9207 §2.4: a provider that says it sends ``iss`` and doesn't is not itself."""
+    misbehaviour.json(
+        "/.well-known/openid-configuration", authorization_response_iss_parameter_supported=True
+    )
+    from spatio_django import provider
+    from django.core.cache import cache
+
+    cache.clear()
+    provider.close()
+
+    assert_refused(site.sign_in(site.browser()), "iss", 502)
+
+
+@pytest.mark.parametrize("code", ["", None, ["a", "b"]])
+def test_a_callback_without_one_code_is_refused(site: Site, code: Any) -> None:
+    """Missing, empty and doubled codes end on our page."""
+    browser = site.browser()
+    callback = site.authorize(site.begin(browser))
+
+    assert_refused(browser.get(changed(callback, code=code)), "code", 502)
+
+
+def test_only_get_is_answered(site: Site) -> None:
+    """A code is redeemed by a navigation, nothing else."""
+    browser = site.browser()
+    callback = site.authorize(site.begin(browser))
+
+    assert browser.post(callback).status_code == 405
+    assert browser.head(callback).status_code == 405
+    assert browser.get(callback).status_code == 302
+
+
+LIES = [
+    pytest.param({"iss": "https://evil.example"}, "iss", id="1-issuer"),
+    pytest.param({"iss": None}, "iss", id="1-no-issuer"),
+    pytest.param({"aud": "somebody-else"}, "aud", id="2-audience"),
+    pytest.param({"azp": "somebody-else"}, "azp", id="3-authorized-party"),
+    pytest.param({"exp": None}, "exp", id="4-no-expiry"),
+    pytest.param({"exp": 1}, "exp", id="4-expired"),
+    pytest.param({"iat": 2**40}, "iat", id="5-issued-in-the-future"),
+    pytest.param({"nbf": 2**40}, "nbf", id="5-not-yet-valid"),
+    pytest.param({"sub": None}, "sub", id="6-no-subject"),
+    pytest.param({"sub": 7}, "sub", id="6-number-as-subject"),
+    pytest.param({"at_hash": "AAAAAAAAAAAAAAAAAAAAAA"}, "at_hash", id="7-token-hash"),
+    pytest.param({"nonce": None}, "nonce", id="8-no-nonce"),
+    pytest.param({"nonce": "another"}, "nonce", id="8-nonce"),
+]
+
+
+@pytest.mark.parametrize(("claims", "code"), LIES)
+def test_an_id_token_that_lies_signs_nobody_in(
+    site: Site, misbehaviour: Misbehaviour, claims: dict[str, Any], code: str
+) -> None:
+    """Each rule of OpenID Connect Core §3.1.3.7 ends on our page with its own code, and leaves nothing."""
+    browser = site.browser()
+    misbehaviour.id_token(site.spatio.sign)
+    assert site.sign_in(site.browser()).status_code == 302
+    SpatioToken.objects.all().delete()
+    User.objects.all().delete()
+    misbehaviour.id_token(site.spatio.sign, **claims)
+
+    response = site.sign_in(browser)
+
+    assert_refused(response, code, 502)
+    assert not signed_in(browser)
+    assert (User.objects.count(), SpatioAccount.objects.count(), SpatioToken.objects.count()) == (0, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("lie", "code", "status"),
+    [
+        pytest.param({"sub": "somebody-else"}, "userinfo_sub", 502, id="14-somebody-else"),
+        pytest.param({"sub": None}, "userinfo_sub", 502, id="14-nobody"),
+    ],
+)
+def test_userinfo_about_somebody_else_signs_nobody_in(
+    site: Site, misbehaviour: Misbehaviour, lie: dict[str, Any], code: str, status: int
+) -> None:
+    """OpenID Connect Core §5.3.2: ``sub`` must be the ID token's."""
+    misbehaviour.json("/oauth2/userinfo")
+    assert site.sign_in(site.browser()).status_code == 302
+    misbehaviour.json("/oauth2/userinfo", **lie)
+    browser = site.browser()
+
+    assert_refused(site.sign_in(browser, persona="bo"), code, status)
+
+    assert not signed_in(browser)
+    assert User.objects.count() == 1
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "body", "code", "page"),
+    [
+        ("/oauth2/token", "500 Oops", b"<h1>no</h1>", "bad_status", 503),
+        ("/oauth2/token", "400 Bad", b'{"error": "invalid_grant"}', "invalid_grant", 403),
+        ("/oauth2/token", "401 No", b'{"error": "invalid_client"}', "invalid_client", 403),
+        ("/oauth2/token", "200 OK", b"[]", "not_json", 502),
+        ("/oauth2/token", "200 OK", b'{"access_token": "a", "token_type": "bearer"}', "id_token", 502),
+        ("/oauth2/token", "302 Found", b"", "redirect", 502),
+        ("/oauth2/userinfo", "500 Oops", b"", "bad_status", 503),
+        ("/oauth2/userinfo", "401 No", b"", "invalid_token", 403),
+        ("/oauth2/userinfo", "200 OK", b"{", "not_json", 502),
+        ("/.well-known/jwks.json", "503 Down", b"", "bad_status", 503),
+        ("/.well-known/jwks.json", "200 OK", b'{"keys": []}', None, 502),
+    ],
+)
+def test_a_provider_that_fails_gets_a_page_of_ours(
+    site: Site,
+    misbehaviour: Misbehaviour,
+    path: str,
+    status: str,
+    body: bytes,
+    code: str | None,
+    page: int,
+) -> None:
+    """Whatever the provider answers, nobody is signed in and nothing is raised."""
+    misbehaviour.answer(path, status, body)
+    browser = site.browser()
+
+    response = site.sign_in(browser)
+
+    assert_refused(response, code or response.context["code"], page)
+    assert not signed_in(browser)
+    assert User.objects.count() == 0
+
+
+def test_a_provider_that_is_gone_gets_a_page_of_ours(site: Site) -> None:
+    """A connection refused at the token call is "try again later"."""
+    browser = site.browser()
+    callback = site.authorize(site.begin(browser))
+    site.sign_in(site.browser())
+    site.spatio.stop()
+
+    assert_refused(browser.get(callback), "unreachable", 503)
+
+
+def test_an_answer_without_scope_grants_what_was_asked(site: Site, misbehaviour: Misbehaviour) -> None:
+    """RFC 6749 §5.1; and without ``expires_in`` nothing is assumed."""
+    misbehaviour.json("/oauth2/token", scope=None, expires_in=None, refresh_token=None, token_type="bEARER")
+    browser = site.browser()
+    site.sign_in(browser)
+
+    grant = SpatioToken.objects.with_clock().get()
+    assert grant.scopes == {"openid", "profile", "email"}
+    assert grant.seconds_left is None
+    assert grant.refresh_token is None
+
+
+def test_signing_in_rotates_the_session_and_the_csrf_token(site: Site) -> None:
+    """A session or token planted before the sign-in is worth nothing after it (fixation)."""
+    browser = site.browser()
+    session = browser.session
+    session["cart"] = "full"
+    session.save()
+    before = session.session_key
+    browser.get("/me/")
+
+    site.sign_in(browser)
+
+    assert browser.session.session_key != before
+    assert browser.session["cart"] == "full"
+
+
+def test_signing_in_over_a_password_session_of_the_same_user_rotates_it(site: Site) -> None:
+    """The session's backend becomes ours, its key new, and the sign-in is announced."""
+    site.sign_in(site.browser())
+    user = User.objects.get()
+    browser = site.browser()
+    browser.force_login(user, "django.contrib.auth.backends.ModelBackend")
+    before = browser.session.session_key
+
+    site.sign_in(browser)
+
+    assert browser.session.session_key != before
+    assert browser.session["_auth_user_backend"] == "spatio_django.backends.SpatioBackend"
+
+
+def test_another_person_signing_in_gets_nothing_of_the_first(site: Site) -> None:
+    """The session is emptied, the new grant is in it, and the old one is gone."""
+    browser = site.browser()
+    site.sign_in(browser)
+    session = browser.session
+    session["private"] = "ada's"
+    session.save()
+    site.spatio.forget_browsers()
+
+    site.sign_in(browser, persona="bo")
+
+    assert "private" not in browser.session
+    assert browser.get("/state/").json()["account"] == SpatioToken.objects.get().account.sub
+
+
+def test_a_sign_in_without_a_backend_says_what_to_do(
+    site: Site, settings: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The log names the setting; the visitor gets a sentence."""
+    settings.AUTHENTICATION_BACKENDS = ["django.contrib.auth.backends.ModelBackend"]
+
+    assert_refused(site.sign_in(site.browser()), "backend_missing", 503)
+    assert "AUTHENTICATION_BACKENDS" in caplog.text
+
+
+def test_the_failure_signal_carries_no_secret(site: Site, misbehaviour: Misbehaviour) -> None:
+    """Receivers log what ``user_login_failed`` brings, so it brings nothing."""
+    heard: list[Any] = []
+
+    def hear(credentials: Any, **kwargs: Any) -> None:
+        heard.append(credentials)
+
+    user_login_failed.connect(hear)
+    try:
+        misbehaviour.id_token(site.spatio.sign, nonce="x")
+        site.sign_in(site.browser())
+    finally:
+        user_login_failed.disconnect(hear)
+
+    assert heard == [{}]
+
+
+def test_a_site_can_send_failures_to_a_page_of_its_own(site: Site, settings: Any) -> None:
+    """``LOGIN_REDIRECT_URL_FAILURE`` keeps the meaning it has in mozilla-django-oidc."""
+    settings.LOGIN_REDIRECT_URL_FAILURE = "front"
+
+    response = site.browser().get("/spatio/callback/?state=x")
+
+    assert (response.status_code, response["Location"]) == (302, "/")
+
+
+def test_a_strict_session_cookie_works(site: Site, settings: Any) -> None:
+    """The last step is a page, so that the browser sends the new cookie with the next request."""
+    settings.SESSION_COOKIE_SAMESITE = "Strict"
+    browser = site.browser()
+
+    response = site.sign_in(browser, next="/other/")
+
+    assert response.status_code == 200
+    assert 'content="0;url=/other/"' in response.content.decode().replace("; ", ";")
+    assert signed_in(browser)
+
+
+@pytest.mark.parametrize("engine", ["cache", "cached_db", "file", "signed_cookies"])
+def test_every_session_engine_works(site: Site, settings: Any, engine: str, tmp_path: Any) -> None:
+    """The flow needs nothing of the session; the session only holds a handle."""
+    settings.SESSION_ENGINE = f"django.contrib.sessions.backends.{engine}"
+    settings.SESSION_FILE_PATH = str(tmp_path)
+    browser = site.browser()
+
+    site.sign_in(browser)
+
+    assert signed_in(browser)
+
+
+def test_a_silent_sign_in_that_needs_a_page_shows_it(site: Site) -> None:
+    """``prompt=none`` refused with ``login_required`` goes on as an ordinary sign-in, not as an error."""
+    from spatio_django.flow import login_url
+
+    browser = site.browser()
+    url = browser.get(login_url("/other/", prompt="none"))["Location"]
+    assert parse_qs(urlsplit(url).query)["prompt"] == ["none"]
+    state = parse_qs(urlsplit(url).query)["state"][0]
+
+    response = browser.get(f"/spatio/callback/?error=login_required&state={state}")
+
+    assert response.status_code == 302
+    retry = browser.get(response["Location"])["Location"]
+    assert "prompt" not in parse_qs(urlsplit(retry).query)
+    assert browser.get(site.authorize(retry))["Location"] == "/other/"
+
+
+def test_a_requested_max_age_is_checked(site: Site, misbehaviour: Misbehaviour) -> None:
+    """``auth_time`` is required and must be recent when ``max_age`` was sent."""
+    from spatio_django.flow import login_url
+
+    def walk() -> Any:
+        browser = site.browser()
+        site.spatio.forget_browsers()
+        url = browser.get(login_url("/recent/", max_age=60))["Location"]
+        assert parse_qs(urlsplit(url).query)["max_age"] == ["60"]
+        return browser.get(site.authorize(url))
+
+    assert walk().status_code == 302
+    misbehaviour.id_token(site.spatio.sign, auth_time=None)
+    assert_refused(walk(), "auth_time", 502)
+    misbehaviour.id_token(site.spatio.sign, auth_time=1)
+    assert_refused(walk(), "auth_time", 502)
+
+
+def test_a_scope_that_a_page_needs_and_spatio_withholds_is_said(
+    site: Site, misbehaviour: Misbehaviour
+) -> None:
+    """Otherwise the page would ask for it again and again."""
+    from spatio_django.flow import login_url
+
+    def walk() -> Any:
+        browser = site.browser()
+        url = browser.get(login_url("/other/", scopes=["profile"]))["Location"]
+        return browser.get(site.authorize(url))
+
+    assert walk().status_code == 302
+    misbehaviour.json("/oauth2/token", scope="openid email")
+    assert_refused(walk(), "scope_not_granted", 403)
+
+
+def test_the_session_and_the_database_hold_no_token(site: Site, misbehaviour: Misbehaviour) -> None:
+    """The session has a handle; the row has ciphertext that opens to the tokens."""
+    answers: list[dict[str, Any]] = []
+
+    def listen(status: str, headers: dict[str, str], body: bytes) -> tuple[str, dict[str, str], bytes]:
+        answers.append(json.loads(body))
+        return status, headers, body
+
+    misbehaviour.lies["/oauth2/token"] = listen
+    browser = site.browser()
+    site.sign_in(browser)
+
+    grant = SpatioToken.objects.get()
+    assert browser.session["_spatio_grant"] == grant.handle
+    assert grant.access_token == Secret(answers[0]["access_token"])
+    assert grant.refresh_token == Secret(answers[0]["refresh_token"])
+    for secret in (answers[0]["access_token"], answers[0]["refresh_token"]):
+        assert secret not in repr(dict(browser.session)) + repr(list(SpatioToken.objects.values()))

@@ -1,0 +1,124 @@
+"""The key ring, and ciphertext that opens in its own place only."""
+
+import base64
+from typing import Any
+
+import pytest
+from django.contrib.auth import get_user_model
+from django.core import serializers
+from hypothesis import given
+from hypothesis import strategies as st
+
+from spatio_django.encryption import KeyRing, Undecryptable, key_ring
+from spatio_django.models import SpatioAccount, SpatioClient, SpatioToken
+from spatio_django.oidc.secret import Secret
+
+RING = KeyRing(("first", "second"))
+
+
+@given(st.text(alphabet=st.characters(exclude_categories=["Cs"])), st.text(max_size=20))
+def test_what_is_sealed_opens_again_in_its_place_only(text: str, place: str) -> None:
+    """Any text, any place; moved elsewhere it does not open."""
+    sealed = RING.seal(Secret(text), context=place)
+
+    assert RING.open(sealed, context=place) == Secret(text)
+    with pytest.raises(Undecryptable):
+        RING.open(sealed, context=place + "'")
+
+
+@given(st.text() | st.binary().map(lambda raw: base64.urlsafe_b64encode(raw).decode()))
+def test_anything_else_is_undecryptable(text: str) -> None:
+    """And nothing but that error is raised."""
+    with pytest.raises(Undecryptable):
+        RING.open(text, context="place")
+
+
+@given(st.data())
+def test_a_changed_byte_is_noticed(data: st.DataObject) -> None:
+    """Every byte is authenticated."""
+    sealed = RING.seal(Secret("token"), context="place")
+    raw = bytearray(base64.urlsafe_b64decode(sealed + "=="))
+    position = data.draw(st.integers(0, len(raw) - 1))
+    raw[position] ^= data.draw(st.integers(1, 255))
+
+    with pytest.raises(Undecryptable):
+        RING.open(base64.urlsafe_b64encode(raw).rstrip(b"=").decode(), context="place")
+
+
+def test_sealing_twice_looks_different() -> None:
+    """Equal tokens can't be told from the database."""
+    assert RING.seal(Secret("token"), context="place") != RING.seal(Secret("token"), context="place")
+
+
+def test_the_first_key_seals_and_every_key_opens() -> None:
+    """Rotation: put the new key in front."""
+    old = KeyRing(("second",)).seal(Secret("token"), context="place")
+
+    assert RING.open(old, context="place") == Secret("token")
+    with pytest.raises(Undecryptable):
+        KeyRing(("second",)).open(RING.seal(Secret("token"), context="place"), context="place")
+
+
+def test_django_keys_are_the_default_and_go_on_opening(settings: Any) -> None:
+    """``SECRET_KEY``, its fallbacks, and both still open after ``SPATIO_ENCRYPTION_KEYS`` is set."""
+    settings.SECRET_KEY = "one"
+    sealed = key_ring().seal(Secret("token"), context="place")
+
+    settings.SECRET_KEY, settings.SECRET_KEY_FALLBACKS = "two", ["one"]
+    assert key_ring().open(sealed, context="place") == Secret("token")
+    settings.SPATIO_ENCRYPTION_KEYS = ["own"]
+    assert key_ring().open(sealed, context="place") == Secret("token")
+    settings.SECRET_KEY_FALLBACKS = []
+    with pytest.raises(Undecryptable) as caught:
+        key_ring().open(sealed, context="place")
+    assert caught.value.code == "undecryptable"
+
+
+def test_a_ring_shows_no_key() -> None:
+    """In no traceback."""
+    assert repr(KeyRing(("a", "b", "a"))) == "<KeyRing of 2>"
+
+
+@pytest.fixture
+def grant(db: None) -> SpatioToken:
+    """Give a stored grant."""
+    user = get_user_model().objects.create_user("ada")
+    account = SpatioAccount.objects.create(user=user, issuer="https://i", sub="a")
+    grant = SpatioToken(account=account, client_id="c", scope="openid")
+    grant.access_token = Secret("tok_access")
+    grant.save()
+    return grant
+
+
+def test_a_grants_tokens_are_bound_to_row_and_column(grant: SpatioToken) -> None:
+    """Copied into another row or column, ciphertext does not open (confused rows, swapped columns)."""
+    assert SpatioToken.objects.get().access_token == Secret("tok_access")
+    assert SpatioToken.objects.get().refresh_token is None
+
+    swapped = SpatioToken.objects.get()
+    swapped.refresh_ciphertext = swapped.access_ciphertext
+    with pytest.raises(Undecryptable):
+        _ = swapped.refresh_token
+    moved = SpatioToken(account=grant.account, access_ciphertext=grant.access_ciphertext)
+    with pytest.raises(Undecryptable):
+        _ = moved.access_token
+
+
+def test_a_dump_holds_ciphertext(grant: SpatioToken) -> None:
+    """``dumpdata`` and ``repr`` show no token."""
+    shown = serializers.serialize("json", [grant]) + repr(grant) + str(grant) + repr(vars(grant))
+
+    assert "tok_access" not in shown
+
+
+def test_a_clients_secret_is_bound_to_the_client(db: None) -> None:
+    """Its row is named by issuer and client id."""
+    row = SpatioClient(issuer="https://i", client_id="c", client_name="site")
+    row.client_secret = Secret("hush")
+    row.save()
+
+    assert SpatioClient.objects.get().client_secret == Secret("hush")
+    assert str(row) == "site (c)"
+    row.client_id = "d"
+    with pytest.raises(Undecryptable):
+        _ = row.client_secret

@@ -1,0 +1,259 @@
+"""The middleware: cheap, lazy, and the end of sessions that are over."""
+
+import asyncio
+from typing import Any
+
+import pytest
+from django.contrib.auth import get_user_model
+from django.core.exceptions import ImproperlyConfigured
+from django.http import HttpRequest, HttpResponse
+from django.test import AsyncClient, Client, RequestFactory
+
+from spatio_django import tokens
+from spatio_django.exceptions import SessionEnded, TokenUnavailable
+from spatio_django.middleware import SpatioMiddleware
+from spatio_django.models import SpatioToken
+from tests.conftest import Site
+
+User = get_user_model()
+
+
+def test_an_anonymous_page_costs_no_query_and_no_vary(
+    db: None, client: Client, django_assert_num_queries: Any
+) -> None:
+    """Caches may share it; so do proxies."""
+    with django_assert_num_queries(0):
+        response = client.get("/plain/")
+
+    assert "Cookie" not in response.get("Vary", "")
+    assert response.cookies == {}
+
+
+def test_a_page_that_uses_no_session_costs_nothing_once_looked_at(
+    site: Site, django_assert_num_queries: Any
+) -> None:
+    """One look a minute and process; even that one is not a use of the session."""
+    browser = site.browser()
+    site.sign_in(browser)
+
+    first = browser.get("/plain/")
+    with django_assert_num_queries(0):
+        second = browser.get("/plain/")
+
+    for response in (first, second):
+        assert "Cookie" not in response.get("Vary", "")
+
+
+def test_no_request_calls_the_provider(site: Site) -> None:
+    """Signed in, nothing due: the provider hears nothing."""
+    browser = site.browser()
+    site.sign_in(browser)
+    site.spatio.requests.clear()
+
+    browser.get("/me/")
+    browser.get("/state/")
+
+    assert site.spatio.requests == []
+
+
+def test_a_session_whose_grant_is_gone_is_over(site: Site) -> None:
+    """The request goes on as anonymous; the view's own rules decide. Other sessions live."""
+    browser, phone = site.browser(), site.browser()
+    site.sign_in(browser)
+    site.sign_in(phone)
+    assert browser.get("/me/").status_code == 200
+    handle = browser.session[tokens.SESSION_KEY]
+
+    SpatioToken.objects.get(handle=handle).delete()
+
+    response = browser.get("/me/")
+    assert (response.status_code, response["Location"]) == (302, "/spatio/login/?next=/me/")
+    assert browser.get("/state/").json() == {"user": "", "account": None, "scopes": []}
+    assert phone.get("/me/").status_code == 200
+
+
+def test_a_deactivated_user_is_out_at_the_next_request(site: Site) -> None:
+    """mozilla-django-oidc's defect 28: there, sessions live on."""
+    browser = site.browser()
+    site.sign_in(browser)
+    assert browser.get("/me/").status_code == 200
+
+    User.objects.update(is_active=False)
+
+    assert browser.get("/me/").status_code == 302
+    tokens.memo.clear()
+    assert browser.get("/plain/").cookies["sessionid"].value == ""
+
+
+def test_a_deleted_user_is_out_at_the_next_request(site: Site) -> None:
+    """Account and grant go with the user, and the session with them."""
+    browser = site.browser()
+    site.sign_in(browser)
+
+    User.objects.all().delete()
+
+    assert browser.get("/me/").status_code == 302
+    assert SpatioToken.objects.count() == 0
+
+
+def test_a_session_that_holds_somebody_elses_grant_is_over(site: Site) -> None:
+    """A handle that got into another user's session opens nothing."""
+    browser = site.browser()
+    site.sign_in(browser)
+    session = browser.session
+    session["_auth_user_id"] = str(User.objects.create_user("eve").pk)
+    session.save()
+    tokens.memo.clear()
+
+    assert browser.get("/state/").json()["user"] == ""
+
+
+def test_a_password_session_is_left_alone(db: None, client: Client) -> None:
+    """No grant, nothing to end."""
+    client.force_login(User.objects.create_user("eve"), "django.contrib.auth.backends.ModelBackend")
+
+    assert client.get("/state/").json() == {"user": "eve", "account": None, "scopes": []}
+
+
+def request_of(browser: Client) -> Any:
+    """Give a request of that browser, as a view gets it."""
+    seen: list[Any] = []
+    request = browser.get("/plain/").wsgi_request
+    SpatioMiddleware(lambda request: seen.append(request) or HttpResponse())(request)
+    return seen[0]
+
+
+def test_request_spatio_gives_the_account_the_scopes_and_the_token(site: Site) -> None:
+    """With one query, and only when asked."""
+    browser = site.browser()
+    site.sign_in(browser)
+
+    request = request_of(browser)
+
+    assert request.spatio.account.email == "ada@example.com"
+    assert request.spatio.account.email_verified
+    assert str(request.spatio.account) == "Ada Lovelace"
+    assert request.spatio.scopes == {"openid", "profile", "email"}
+    assert request.spatio.access_token.startswith("tok_")
+    assert request.spatio.access_token not in repr(request.spatio) + repr(vars(request.spatio))
+
+
+def test_an_anonymous_request_has_nothing_to_give(db: None, client: Client) -> None:
+    """``request.spatio`` is there all the same."""
+    spatio = request_of(client).spatio
+
+    assert (spatio.account, spatio.scopes) == (None, frozenset())
+    with pytest.raises(SessionEnded) as caught:
+        _ = spatio.access_token
+    assert caught.value.code == "no_grant"
+
+
+def test_an_expired_token_is_not_handed_out(site: Site) -> None:
+    """By the database's clock."""
+    browser = site.browser()
+    site.sign_in(browser)
+    assert request_of(browser).spatio.access_token
+    SpatioToken.objects.update(expires_ms=1)
+
+    with pytest.raises(TokenUnavailable) as caught:
+        _ = request_of(browser).spatio.access_token
+    assert caught.value.code == "expired"
+
+
+def test_a_token_of_a_copied_database_is_not_handed_out(site: Site, settings: Any) -> None:
+    """Without the key it can't be opened, and Spatio is not called: production's tokens stay whole."""
+    browser = site.browser()
+    site.sign_in(browser)
+    request = request_of(browser)
+    site.spatio.requests.clear()
+    settings.SECRET_KEY = "the staging host's"
+
+    with pytest.raises(SessionEnded) as caught:
+        _ = request.spatio.access_token
+    assert caught.value.code == "undecryptable"
+    assert site.spatio.requests == []
+
+
+@pytest.mark.django_db(transaction=True)
+def test_an_async_view_is_served_asynchronously(site: Site) -> None:
+    """Under ASGI the middleware stays async, and ends sessions all the same."""
+    browser = site.browser()
+    site.sign_in(browser)
+
+    async def visit() -> tuple[bytes, bytes, bytes]:
+        client = AsyncClient()
+        anonymous = (await client.get("/aplain/")).content
+        client.cookies.load(browser.cookies)
+        signed_in = (await client.get("/aplain/")).content
+        await SpatioToken.objects.all().adelete()
+        return anonymous, signed_in, (await client.get("/aplain/")).content
+
+    assert asyncio.run(visit()) == (b"async ", b"async ada", b"async ")
+
+
+def test_the_middleware_before_authentication_says_where_it_belongs(rf: RequestFactory) -> None:
+    """A wrong order is told at the first request, with the line to move."""
+    with pytest.raises(ImproperlyConfigured, match="after"):
+        SpatioMiddleware(lambda request: HttpResponse())(rf.get("/"))
+
+
+def test_the_memo_is_bounded_and_holds_no_cookie() -> None:
+    """Many visitors cost bounded memory, and a memory dump shows no session key."""
+    memo = tokens.Memo(seconds=60, most=10)
+    for number in range(25):
+        memo.looked(f"cookie-{number}", f"handle-{number}")
+
+    assert len(memo._until) <= 10
+    assert "cookie-24" not in repr(vars(memo))
+    assert not memo.due("cookie-24")
+    memo.forget("handle-24")
+    memo.forget("handle-24")
+    assert memo.due("cookie-24")
+    memo.looked("cookie", None)
+    assert not memo.due("cookie")
+
+
+def test_the_memo_forgets_in_time() -> None:
+    """A sign-out made on another host is seen when the look is due again."""
+    memo = tokens.Memo(seconds=0, most=10)
+    memo.looked("cookie", None)
+
+    assert memo.due("cookie")
+
+
+def test_recent_sign_ins_pass_and_old_ones_are_asked_again(site: Site, settings: Any) -> None:
+    """``spatio_login_required(max_age=…)`` compares the verified ``auth_time``."""
+    browser = site.browser()
+    assert browser.get("/recent/").status_code == 302
+    site.sign_in(browser)
+    assert browser.get("/recent/").content == b"recent"
+    grant = SpatioToken.objects.get()
+    grant.id_token_claims["auth_time"] -= 301
+    grant.save()
+
+    challenge = browser.get("/recent/")
+
+    assert challenge["Location"].startswith("/spatio/login/?next=%2Frecent%2F")
+    url = browser.get(challenge["Location"])["Location"]
+    assert "max_age=300" in url
+    assert browser.get(site.authorize(url))["Location"] == "/recent/"
+    assert browser.get("/recent/").content == b"recent"
+
+
+def test_a_page_that_needs_a_scope_asks_for_it(site: Site) -> None:
+    """On an async view too; a person without the scope is sent to grant it."""
+    browser = site.browser()
+    site.sign_in(browser)
+
+    url = browser.get(browser.get("/files/")["Location"])["Location"]
+
+    assert "scope=openid%20profile%20email%20files" in url
+    SpatioToken.objects.update(scope="openid files")
+    assert browser.get("/files/").content == b"files"
+
+
+def test_spatio_access_of_a_request_without_a_grant_is_lazy(rf: RequestFactory) -> None:
+    """Making it does nothing: no session, no query."""
+    request: HttpRequest = rf.get("/")
+
+    assert repr(tokens.SpatioAccess(request)) == "<SpatioAccess>"
