@@ -3,9 +3,10 @@
 import time
 from collections import defaultdict
 from typing import Any
+from urllib.parse import urlsplit
 
 from authlib.oauth2.rfc6749 import OAuth2Error
-from flask import Flask, Response, jsonify, render_template
+from flask import Flask, Response, abort, jsonify, render_template
 from flask import request as flask_request
 from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Response as AnyResponse
@@ -34,8 +35,6 @@ PAGE_HEADERS = {
 def create_app(provider: Provider) -> Flask:
     """Wire everything together."""
     app = Flask(__name__)
-    # A page elsewhere can point its own name at 127.0.0.1; only our names are answered (DNS rebinding).
-    app.config["TRUSTED_HOSTS"] = ["localhost", "127.0.0.1", "[::1]", provider.options.host]
     server = Server(provider)
     validator = Validator(provider)
     server.register_endpoint(RegistrationEndpoint(provider))
@@ -50,6 +49,16 @@ def create_app(provider: Provider) -> Flask:
     @app.get("/")
     def index() -> str:
         return render_template("index.html", issuer=provider.issuer, personas=provider.options.personas)
+
+    @app.before_request
+    def refuse_foreign_names() -> None:
+        # A page elsewhere can point its own name at 127.0.0.1; only our names are answered (DNS rebinding).
+        try:
+            name = urlsplit(f"//{flask_request.headers.get('Host', '')}").hostname
+        except ValueError:
+            name = None
+        if name not in {"localhost", "127.0.0.1", "::1", provider.options.host}:
+            abort(400, "This provider is not reached under that name.")
 
     @app.errorhandler(OAuth2Error)
     def refuse_token(error: Any) -> AnyResponse:

@@ -229,6 +229,7 @@ class FakeSpatio:
 
     def rotate_keys(self) -> None:
         """Sign with a new key from now on; the old one stays in the JWKS for a good hour."""
+        _ = self.private_jwk  # made now, if nothing was signed before, so that there is an old one
         self._provider.keys.rotate()
 
     # Signing

@@ -28,15 +28,19 @@ class KeyRing:
     def __init__(self, store: Store) -> None:
         self.store = store
         self._parsed: dict[str, RSAKey] = {}
-        if not store.tables.keys:
-            self.rotate()
         self._sealing_key = OctKey.import_key(store.tables.secret)
 
     @property
     def private_jwk(self) -> dict[str, Any]:
         """The active key, with its private members."""
+        return dict(self._jwks()[0])
+
+    def _jwks(self) -> list[dict[str, Any]]:
+        """All keys, the active one first. The first is made when it is needed: many tests need none."""
         with self.store.lock:
-            return dict(self.store.tables.keys[-1].jwk)
+            if not self.store.tables.keys:
+                self.rotate()
+            return [row.jwk for row in reversed(self.store.tables.keys)]
 
     def rotate(self) -> None:
         """Make a new key the active one; the old ones stay in the JWKS while ID tokens may need them."""
@@ -48,11 +52,8 @@ class KeyRing:
 
     def public_jwks(self) -> dict[str, Any]:
         """The JWKS (RFC 7517 §5), the active key first, exactly the members that Spatio documents."""
-        with self.store.lock:
-            keys = [row.jwk for row in reversed(self.store.tables.keys)]
-        return {
-            "keys": [{name: key[name] for name in ("kty", "use", "alg", "kid", "n", "e")} for key in keys]
-        }
+        members = ("kty", "use", "alg", "kid", "n", "e")
+        return {"keys": [{name: key[name] for name in members} for key in self._jwks()]}
 
     def sign(self, claims: dict[str, Any], **header: Any) -> str:
         """

@@ -4,7 +4,6 @@ import base64
 import hashlib
 import json
 import secrets
-import urllib.error
 import urllib.request
 from dataclasses import dataclass
 from http.client import HTTPMessage
@@ -19,7 +18,7 @@ from joserfc.jwk import KeySet
 from openapi_schema_validator import OAS30Validator
 
 from spatio_django.testing import FakeSpatio
-from spatio_django.testing.browser import NoRedirect
+from spatio_django.testing.browser import open_browser
 
 CALLBACK = "http://site.example/spatio/callback/"
 DOCUMENT = yaml.safe_load((Path(__file__).parent.parent / "spatio-openapi.yaml").read_text())
@@ -71,14 +70,9 @@ def fetch(
     elif body is not None:
         data = body if isinstance(body, bytes) else json.dumps(body).encode()
         headers.setdefault("Content-Type", "application/json")
-    cookies = urllib.request.HTTPCookieProcessor(CookieJar() if jar is None else jar)
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), cookies, NoRedirect())
+    opener = open_browser(CookieJar() if jar is None else jar)
     request = urllib.request.Request(url, data, headers, method=method)  # noqa: S310
-    try:
-        answer: Any = opener.open(request, timeout=10)
-    except urllib.error.HTTPError as error:
-        answer = error
-    with answer:
+    with opener.open(request, timeout=10) as answer:
         return Answer(answer.status, answer.headers, answer.read().decode())
 
 
@@ -123,7 +117,7 @@ class RelyingParty:
         assert callback.startswith(CALLBACK + "?")
         return query_of(callback)["code"]
 
-    def refused(self, jar: CookieJar | None = None, **changes: str | None) -> dict[str, str]:
+    def refused(self, *, jar: CookieJar | None = None, **changes: Any) -> dict[str, str]:
         """What the site is told when the provider says no at once."""
         answer = fetch(self.authorization_url(**changes), jar=jar)
         assert answer.status == 302

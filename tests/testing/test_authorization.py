@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from http.cookiejar import CookieJar
+from typing import Any
 
 import pytest
 
@@ -89,7 +90,7 @@ def test_a_repeated_client_or_redirect_uri_stays_here(rp: RelyingParty) -> None:
         pytest.param({"max_age": "soon"}, "invalid_request", id="max-age-no-number"),
     ],
 )
-def test_the_site_is_told_what_is_wrong(rp: RelyingParty, change: dict[str, str | None], error: str) -> None:
+def test_the_site_is_told_what_is_wrong(rp: RelyingParty, change: dict[str, Any], error: str) -> None:
     """Once the redirect URI is known to be the client's, errors go there, with the state."""
     query = rp.refused(**change)
 
