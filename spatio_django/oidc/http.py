@@ -111,7 +111,8 @@ class Http:
         Raises:
             ProviderUnavailable, ProtocolViolation: See the list at the top of the module.
         """
-        message = _Message(method="GET", url=url, authorization=bearer and _bearer(bearer))
+        authorization = None if bearer is None else _bearer(bearer)
+        message = _Message(method="GET", url=url, authorization=authorization)
         return self._send(message, limit=limit, timeout=timeout)
 
     def post_form(
@@ -141,7 +142,7 @@ class Http:
         message = _Message(
             method="POST",
             url=url,
-            authorization=basic and _basic(*basic),
+            authorization=None if basic is None else _basic(*basic),
             body=_form(fields),
             content_type="application/x-www-form-urlencoded",
         )

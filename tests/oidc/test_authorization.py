@@ -259,7 +259,7 @@ NAMES = ["state", "iss", "error", "error_description", "code", "x"]
 VALUES = st.text(max_size=10) | st.sampled_from(["the-state", ISSUER, "access_denied"])
 
 
-@example(CALLBACK, iss_required=False)
+@example(CALLBACK, False)
 @given(st.dictionaries(st.sampled_from(NAMES), st.lists(VALUES, max_size=3)), st.booleans())
 def test_any_callback_gives_a_code_or_an_error(params: dict[str, list[str]], iss_required: bool) -> None:
     """And a code only with the right state."""

@@ -73,6 +73,7 @@ class Wire:
                 self.script(connection)
             else:
                 with self.context.wrap_socket(connection, server_side=True) as secure:
+                    self._open.append(secure)
                     self.script(secure)
 
     def request(self, connection: socket.socket) -> bytes:
