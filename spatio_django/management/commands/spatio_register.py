@@ -42,10 +42,15 @@ class Command(BaseCommand):
                         "Another registration is stored, for "
                         f"{', '.join(row.redirect_uris)}. Make a new one with --force."
                     )
-                self.stdout.write(f"Already registered as {row.client_id}; nothing to do.")
+                self.say(options, f"Already registered as {row.client_id}; nothing to do.")
                 return
             name = options["client_name"] or str(urlsplit(uris[0]).hostname)
             row = registration.register(uris, client_name=name)
         except SpatioError as error:
             raise CommandError(f"{error} [{error.code}]") from error
-        self.stdout.write(f"Registered as {row.client_id} for {', '.join(row.redirect_uris)}.")
+        self.say(options, f"Registered as {row.client_id} for {', '.join(row.redirect_uris)}.")
+
+    def say(self, options: dict[str, Any], sentence: str) -> None:
+        """Print one line, unless told to be quiet."""
+        if options["verbosity"]:
+            self.stdout.write(sentence)

@@ -1,0 +1,63 @@
+"""Three user models that are unlike Django's own."""
+
+from typing import Any
+
+from django.contrib.auth.models import AbstractBaseUser, AbstractUser, BaseUserManager
+from django.db import models
+from django.utils.crypto import get_random_string
+
+
+def new_key() -> str:
+    """Give a primary key that is no number."""
+    return "u" + get_random_string(7)
+
+
+class EmailManager(BaseUserManager[Any]):
+    """The manager of sites that know people by e-mail: its ``create_user`` takes no username."""
+
+    def create_user(self, email: str, password: str | None = None) -> Any:
+        """Create somebody."""
+        user = self.model(email=email)
+        user.set_password(password)
+        user.save()
+        return user
+
+
+class EmailUser(AbstractBaseUser):
+    """Known by e-mail and nothing else."""
+
+    email = models.EmailField(unique=True)
+
+    USERNAME_FIELD = "email"
+    EMAIL_FIELD = "email"
+
+    objects = EmailManager()
+
+    class Meta:
+        app_label = "customuser"
+
+
+class EmailAndUsernameUser(AbstractUser):
+    """Django's user that signs in by e-mail; its unique username is still there."""
+
+    email = models.EmailField(unique=True)
+    groups = None  # type: ignore[assignment]
+    user_permissions = None  # type: ignore[assignment]
+
+    USERNAME_FIELD = "email"
+    REQUIRED_FIELDS = ["username"]
+
+    class Meta:
+        app_label = "customuser"
+
+
+class HandleUser(AbstractBaseUser):
+    """No e-mail, no names; a short handle and a primary key that is no number."""
+
+    id = models.CharField(max_length=8, primary_key=True, default=new_key)
+    handle = models.CharField(max_length=12, unique=True)
+
+    USERNAME_FIELD = "handle"
+
+    class Meta:
+        app_label = "customuser"
