@@ -38,8 +38,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print("Spatio's development provider: no real accounts. In your settings:\n", flush=True)  # noqa: T201
     print(f'    SPATIO_ISSUER = "{spatio.issuer}"\n', flush=True)  # noqa: T201
     print("Stop it with Ctrl-C.", flush=True)  # noqa: T201
-    while not stopped.wait(timeout=1):  # without one, Windows would not hear Ctrl-C
-        pass
+    while not stopped.wait(timeout=0.2):  # without a timeout, Windows would not hear Ctrl-C
+        continue
     spatio.stop()
     return 0
 

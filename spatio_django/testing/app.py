@@ -65,10 +65,7 @@ def create_app(provider: Provider) -> Flask:
         return challenge(error)
 
     @app.errorhandler(HTTPException)
-    def explain(error: HTTPException) -> tuple[str, int] | AnyResponse:
-        # An endpoint's own way of saying so comes first: a redirect or 405 knows its headers.
-        if error.code is None or error.code < 400:
-            return error.get_response()
+    def explain(error: HTTPException) -> AnyResponse:
         page = render_template("error.html", message=error.description or error.name)
         response = Response(page, status=error.code)
         if error.code == 405:

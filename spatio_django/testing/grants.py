@@ -87,11 +87,6 @@ class Request(OAuth2Request):  # type: ignore[misc]
         """The same parameters: only POST requests are asked for a form."""
         return self.payload.data
 
-    @property
-    def args(self) -> MultiDict[str, str]:
-        """The same parameters, for the authorization endpoint."""
-        return self.payload.data
-
 
 class ClientRejected(InvalidClientError):  # type: ignore[misc]
     """``invalid_client``: a 401 with a challenge if HTTP Basic was tried, else a 400 (RFC 6749 §5.2)."""
@@ -181,7 +176,7 @@ class CodeGrant(AuthorizationCodeGrant):  # type: ignore[misc]
         if not data.get("response_type"):
             raise InvalidRequestError("response_type is missing.")
         if data["response_type"] != "code":
-            raise UnsupportedResponseType("code")
+            raise UnsupportedResponseTypeError("code", "response_type must be code.")
         prompts = data.get("prompt", "").split()
         if not set(prompts) <= set(PROMPTS) or ("none" in prompts and len(prompts) > 1):
             raise InvalidRequestError("prompt must be none, login or consent.")
@@ -222,14 +217,6 @@ class CodeGrant(AuthorizationCodeGrant):  # type: ignore[misc]
     def authenticate_user(self, authorization_code: Code) -> Persona | None:
         """Whose code it is."""
         return self.server.provider.persona(authorization_code.persona)
-
-
-class UnsupportedResponseType(UnsupportedResponseTypeError):  # type: ignore[misc]
-    """The same error without quoting the request."""
-
-    def get_error_description(self) -> str:
-        """Say what is supported."""
-        return "response_type must be code."
 
 
 class RotatingRefreshGrant(RefreshTokenGrant):  # type: ignore[misc]

@@ -3,6 +3,7 @@
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from spatio_django.testing import FakeSpatio
+from spatio_django.testing.__main__ import main
 from tests.testing.relying_party import CALLBACK, fetch
 
 ROOT = Path(__file__).parent.parent.parent
@@ -28,8 +30,7 @@ def running(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
             line = next(line for line in process.stdout if "SPATIO_ISSUER" in line)
             yield process, line.split('"')[1]
         finally:
-            if process.poll() is None:
-                process.kill()
+            process.kill()  # nothing happens to one that has ended
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -41,6 +42,7 @@ def test_it_serves_until_it_is_told_to_stop(number: signal.Signals, tmp_path: Pa
         body = {"client_name": "A site", "redirect_uris": [CALLBACK]}
         assert fetch(issuer + "/oauth2/register", body=body).status == 201
         assert fetch(issuer + "/consent?request=secret").status == 400
+        time.sleep(0.3)  # longer than it waits for a signal at a time
         process.send_signal(number)
         _, errors = process.communicate(timeout=10)
 
@@ -50,6 +52,16 @@ def test_it_serves_until_it_is_told_to_stop(number: signal.Signals, tmp_path: Pa
     assert "Traceback" not in errors
     assert "Warning" not in errors
     assert CALLBACK in state.read_text()
+
+
+def test_it_explains_its_options(capsys: pytest.CaptureFixture[str]) -> None:
+    """With the command that people type."""
+    with pytest.raises(SystemExit, match="0"):
+        main(["--help"])
+
+    output = capsys.readouterr().out
+    assert output.startswith("usage: python -m spatio_django.testing")
+    assert all(option in output for option in ("--host", "--port", "--state", "--access-token-lifetime"))
 
 
 def test_it_says_why_it_cannot_start(spatio: FakeSpatio, tmp_path: Path) -> None:

@@ -45,13 +45,9 @@ def test_it_serves_loopback(host: str, origin: str) -> None:
         assert rp.claims(rp.sign_in()["id_token"])["iss"] == spatio.issuer
 
 
+@pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="this machine has no IPv6")
 def test_it_serves_ipv6_loopback() -> None:
     """In brackets, as URLs have it."""
-    try:
-        with socket.create_server(("::1", 0), family=socket.AF_INET6):
-            pass
-    except OSError:
-        pytest.skip("this machine has no IPv6")
     with FakeSpatio(host="::1") as spatio:
         assert spatio.issuer == f"http://[::1]:{spatio.port}"
         assert fetch(spatio.issuer + JWKS).status == 200
@@ -209,7 +205,8 @@ def test_an_unknown_page_is_not_found(spatio: FakeSpatio, path: str) -> None:
 def test_other_methods_are_not_allowed(spatio: FakeSpatio) -> None:
     """With the ones that are."""
     answer = fetch(spatio.issuer + "/oauth2/token")
-    assert (answer.status, answer.headers["Allow"]) == (405, "OPTIONS, POST")
+    assert answer.status == 405
+    assert set((answer.headers["Allow"] or "").split(", ")) == {"OPTIONS", "POST"}
 
 
 def test_wrap_puts_middleware_around_it() -> None:
