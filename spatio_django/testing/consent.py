@@ -172,7 +172,8 @@ class Consent:
         response: Response = self.server.create_authorization_response(
             grant.request, grant_user=browser, grant=grant
         )
-        response.status_code = 303  # what was posted here is not posted there (RFC 9700 §4.12)
+        if flask_request.method == "POST":
+            response.status_code = 303  # what was posted here is not posted there (RFC 9700 §4.12)
         return self.sent_back(response)
 
     def refuse(self, error: Any) -> AnyResponse:

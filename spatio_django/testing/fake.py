@@ -38,7 +38,7 @@ class FakeSpatio:
             second use ends the grant.
         wrap: WSGI middleware, called with the application, for tests that need misbehaviour.
 
-    All but the first four and *wrap* are also attributes that may be changed while it runs.
+    All but *host*, *port*, *state_file* and *wrap* are also attributes that may be changed while it runs.
     """
 
     issuer: str

@@ -127,13 +127,25 @@ def test_the_first_visit_asks_and_the_second_is_one_redirect(rp: RelyingParty) -
     for scope in ("openid email", "email", "openid"):
         again = fetch(rp.authorization_url(scope=scope), jar=jar)
         assert (again.headers["Location"] or "").startswith(CALLBACK + "?code=")
-        assert again.status == 303
+        assert again.status == 302
 
     assert asks(fetch(rp.authorization_url(scope="openid profile"), jar=jar))
     assert asks(fetch(RelyingParty(rp.spatio).authorization_url(), jar=jar))
     assert asks(fetch(rp.authorization_url(scope="openid email")))
     rp.authorize(jar=jar, scope="openid profile")
     assert not asks(fetch(rp.authorization_url(), jar=jar))
+
+
+def test_the_decision_is_answered_with_303(rp: RelyingParty) -> None:
+    """RFC 9700 §4.12: the browser goes on with a GET, and doesn't post the form to the site."""
+    jar = CookieJar()
+    page = fetch(rp.authorization_url(), jar=jar).headers["Location"] or ""
+    form = {"request": query_of(page)["request"], "decision": "allow", "persona": "ada"}
+    answer = fetch(rp.url("/oauth2/authorize/confirm"), form=form, jar=jar)
+
+    assert answer.status == 303
+    assert (answer.headers["Location"] or "").startswith(CALLBACK + "?code=")
+    assert answer.headers["Cache-Control"] == "no-store"
 
 
 def test_no_is_no_error(rp: RelyingParty) -> None:
