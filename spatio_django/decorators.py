@@ -1,8 +1,8 @@
 """Decorators for a site's views."""
 
 from collections.abc import Callable, Sequence
-from functools import wraps
-from typing import Any
+from functools import partial, wraps
+from typing import Any, TypeVar, overload
 
 from asgiref.sync import iscoroutinefunction, sync_to_async
 from django.http import HttpRequest, HttpResponseBase
@@ -11,11 +11,17 @@ from django.http.response import HttpResponseRedirect
 from spatio_django.flow import login_url
 from spatio_django.tokens import satisfies
 
-View = Callable[..., Any]
+View = TypeVar("View", bound=Callable[..., Any])
 
 
+@overload
+def spatio_login_required(view: View) -> View: ...
+@overload
 def spatio_login_required(
-    view: View | None = None, *, scopes: Sequence[str] = (), max_age: int | None = None
+    *, scopes: Sequence[str] = (), max_age: int | None = None
+) -> Callable[[View], View]: ...
+def spatio_login_required(
+    view: Callable[..., Any] | None = None, *, scopes: Sequence[str] = (), max_age: int | None = None
 ) -> Any:
     """
     Let only people in who signed in with Spatio: recently enough, and with the scopes the view needs.
@@ -31,7 +37,11 @@ def spatio_login_required(
             (OpenID Connect Core §3.1.2.1).
     """
     if view is None:
-        return lambda view: spatio_login_required(view, scopes=scopes, max_age=max_age)
+        return partial(_guard, scopes=scopes, max_age=max_age)
+    return _guard(view, scopes=scopes, max_age=max_age)
+
+
+def _guard(view: Callable[..., Any], *, scopes: Sequence[str], max_age: int | None) -> Callable[..., Any]:
 
     def challenge(request: HttpRequest) -> HttpResponseBase | None:
         if satisfies(request, scopes=scopes, max_age=max_age):

@@ -2,6 +2,7 @@
 
 import logging
 import secrets
+import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -60,7 +61,15 @@ STATUSES: tuple[tuple[type[SpatioError], int], ...] = (
 
 
 class SiteFailure(SpatioError):
-    """Code of the site (a hook, a signal receiver, the database) failed in the middle of a sign-in."""
+    """
+    Code of the site (a hook, a signal receiver, the database) failed in the middle of a sign-in.
+
+    Its text is the traceback, as text: a traceback object would carry the request, and with it ``code`` and
+    ``state``, into error reports that show local variables.
+    """
+
+    def __init__(self, cause: Exception) -> None:
+        super().__init__("".join(traceback.format_exception(cause)), code="site_error")
 
 
 def outside_transactions(view: Callable[..., Any]) -> Callable[..., Any]:
@@ -110,13 +119,12 @@ class SpatioView(ContextMixin, View):
         """
         choice = error.code == "access_denied"
         reference = secrets.token_hex(4)
-        log = logger.info if choice else logger.warning
-        log(
+        logger.log(
+            logging.INFO if choice else logging.WARNING,
             "Sign-in ended: %s [%s] %s",
             error.code,
             reference,
             error,
-            exc_info=error.__cause__ if isinstance(error, SiteFailure) else None,
             extra={"spatio": {"code": error.code, "reference": reference, **error.context}},
         )
         status = 200 if choice else next((code for kind, code in STATUSES if isinstance(error, kind)), 503)
@@ -164,7 +172,7 @@ class LoginView(SpatioView, OIDCAuthenticationRequestView):  # type: ignore[misc
         ask = self.get_ask(request)
         if request.user.is_authenticated and next_url and not ask.explicit:
             # Sent here by Django for a page that this person may not see: signing in again won't help.
-            return self.render(self.not_allowed_template_name, status=403, next_url=next_url)
+            return self.render(self.not_allowed_template_name, status=403, next_url=next_url, home_url="/")
         try:
             registered = registration.current()
             redirect_uri = flow.redirect_uri_for(request, registered)
@@ -253,11 +261,13 @@ class CallbackView(SpatioView, OIDCAuthenticationCallbackView):  # type: ignore[
             response = self.failed(request)
         except Exception as error:  # noqa: BLE001 - whatever a site's hook, receiver or database raises
             self.abandon(request)
-            self.error = SiteFailure("The site could not complete the sign-in.", code="site_error")
-            self.error.__cause__ = error
+            self.error = SiteFailure(error)
             response = self.failed(request)
         if self.pending is not None:
             flow.remember(request, response, flow.used_up(self.pending))
+        # A failure was logged above. Django's own record would carry the request along, and error mails would
+        # show "code" and "state" in its address.
+        response._has_been_logged = True  # type: ignore[attr-defined]  # noqa: SLF001
         return response
 
     def sign_in(self, request: HttpRequest) -> HttpResponse:

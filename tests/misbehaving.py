@@ -33,7 +33,7 @@ class Misbehaviour:
 
             def note(status: str, headers: Any, *rest: Any) -> Any:
                 seen[:] = [status, dict(headers)]
-                return lambda data: None
+                return lambda _: None
 
             answer = app(environ, note)
             body = b"".join(answer)
@@ -56,7 +56,9 @@ class Misbehaviour:
 
         self.lies[path] = lie
 
-    def answer(self, path: str, status: str, body: bytes = b"", content_type: str = "application/json") -> None:
+    def answer(
+        self, path: str, status: str, body: bytes = b"", content_type: str = "application/json"
+    ) -> None:
         """Answer *path* with this."""
         self.lies[path] = lambda *_: (status, {"Content-Type": content_type}, body)
 

@@ -128,12 +128,12 @@ def test_trying_again_from_the_error_page_works(site: Site) -> None:
         pytest.param({"state": "x" * 43}, "state", id="unknown"),
         pytest.param({"state": "ü\ud800"}, "state", id="not-even-text"),
         pytest.param({"state": ["a", "b"]}, "state_repeated", id="twice"),
-        pytest.param({"state": None, "code": None, "error": "access_denied"}, "state_missing", id="error-only"),
+        pytest.param(
+            {"state": None, "code": None, "error": "access_denied"}, "state_missing", id="error-only"
+        ),
     ],
 )
-def test_a_callback_without_its_state_changes_nothing(
-    site: Site, changes: dict[str, Any], code: str
-) -> None:
+def test_a_callback_without_its_state_changes_nothing(site: Site, changes: dict[str, Any], code: str) -> None:
     """Neither a forged code nor a forged error ends a session or a pending login (login and logout CSRF)."""
     browser = site.browser()
     site.sign_in(browser)
@@ -227,7 +227,7 @@ def test_a_pending_login_dies_of_age(site: Site, monkeypatch: pytest.MonkeyPatch
     browser = site.browser()
     callback = site.authorize(site.begin(browser))
     late = time.time() + flow.LIFETIME
-    monkeypatch.setattr(flow.time, "time", lambda: late)
+    monkeypatch.setattr("spatio_django.flow.time.time", lambda: late)
 
     assert_refused(browser.get(callback), "state", 400)
 
@@ -261,8 +261,9 @@ def test_iss_that_was_promised_is_required(site: Site, misbehaviour: Misbehaviou
     misbehaviour.json(
         "/.well-known/openid-configuration", authorization_response_iss_parameter_supported=True
     )
-    from spatio_django import provider
     from django.core.cache import cache
+
+    from spatio_django import provider
 
     cache.clear()
     provider.close()

@@ -35,7 +35,8 @@ MAY_IMPORT = {
 GLUE = sorted(
     path
     for path in PACKAGE.rglob("*.py")
-    if path.name != "__init__.py" and path.relative_to(PACKAGE).parts[0] not in {"oidc", "testing", "migrations"}
+    if path.name != "__init__.py"
+    and path.relative_to(PACKAGE).parts[0] not in {"oidc", "testing", "migrations"}
 )
 
 
@@ -55,9 +56,11 @@ def imported(path: Path) -> set[str]:
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
-            found |= {node.module} if node.module != "spatio_django" else {
-                f"spatio_django.{alias.name}" for alias in node.names
-            }
+            found |= (
+                {node.module}
+                if node.module != "spatio_django"
+                else {f"spatio_django.{alias.name}" for alias in node.names}
+            )
     return {name.removeprefix("spatio_django.") for name in found if name.startswith("spatio_django")}
 
 

@@ -118,8 +118,12 @@ def test_a_password_session_is_left_alone(db: None, client: Client) -> None:
 def request_of(browser: Client) -> Any:
     """Give a request of that browser, as a view gets it."""
     seen: list[Any] = []
-    request = browser.get("/plain/").wsgi_request
-    SpatioMiddleware(lambda request: seen.append(request) or HttpResponse())(request)
+
+    def view(request: HttpRequest) -> HttpResponse:
+        seen.append(request)
+        return HttpResponse()
+
+    SpatioMiddleware(view)(browser.get("/plain/").wsgi_request)
     return seen[0]
 
 
@@ -194,7 +198,7 @@ def test_an_async_view_is_served_asynchronously(site: Site) -> None:
 def test_the_middleware_before_authentication_says_where_it_belongs(rf: RequestFactory) -> None:
     """A wrong order is told at the first request, with the line to move."""
     with pytest.raises(ImproperlyConfigured, match="after"):
-        SpatioMiddleware(lambda request: HttpResponse())(rf.get("/"))
+        SpatioMiddleware(lambda _: HttpResponse())(rf.get("/"))
 
 
 def test_the_memo_is_bounded_and_holds_no_cookie() -> None:

@@ -133,7 +133,11 @@ def test_settings_win_over_the_row(settings: Any) -> None:
     settings.SPATIO_CLIENT_ID = "from-the-environment"
 
     public = registration.current()
-    assert (public.client_id, public.client_secret, public.auth_method) == ("from-the-environment", None, "none")
+    assert (public.client_id, public.client_secret, public.auth_method) == (
+        "from-the-environment",
+        None,
+        "none",
+    )
     settings.SPATIO_CLIENT_SECRET = "hush"
     assert registration.current().auth_method == "client_secret_basic"
     assert registration.current().client_secret == Secret("hush")

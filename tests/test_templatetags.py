@@ -53,7 +53,8 @@ def test_the_button_keeps_next(rf: RequestFactory, source: str, url: str, target
 
 def test_labels_can_be_given(rf: RequestFactory) -> None:
     """And are escaped."""
-    html = render(rf, "{% spatio_login_button label='<b>' %}{% spatio_logout_button label='Bye' next='/x/' %}")
+    buttons = "{% spatio_login_button label=request.GET.q %}{% spatio_logout_button label='Bye' next='/x/' %}"
+    html = render(rf, buttons, "/?q=<b>")
 
     assert "&lt;b&gt;" in html
     assert "Bye" in html
@@ -64,7 +65,7 @@ def test_the_sign_out_button_posts_with_the_token(rf: RequestFactory) -> None:
     """A form, so that no picture on another site signs anyone out."""
     html = render(rf, "{% spatio_logout_button %}")
 
-    assert '<form' in html
+    assert "<form" in html
     assert 'method="post"' in html.lower()
     assert 'action="/spatio/logout/"' in html
     assert "csrfmiddlewaretoken" in html

@@ -13,12 +13,11 @@ register = template.Library()
 
 def stylesheet_wanted(context: RequestContext) -> bool:
     """Tell whether this is the page's first button, which brings the stylesheet along."""
-    if context.render_context.get("spatio_stylesheet"):
-        return False
-    # On the outermost layer, which the tags of one page share.
-    outermost: Any = context.render_context.dicts[0]
-    outermost["spatio_stylesheet"] = True
-    return True
+    # On the outermost layer, which all templates of one page share.
+    page: Any = context.render_context.dicts[0]
+    first = "spatio_stylesheet" not in page
+    page["spatio_stylesheet"] = True
+    return first
 
 
 @register.inclusion_tag("spatio_django/login_button.html", takes_context=True)
