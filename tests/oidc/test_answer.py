@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from spatio_django.exceptions import ProtocolViolation, ProviderUnavailable
 from spatio_django.oidc.answer import MAX_RETRY_AFTER, Answer
-from tests.oidc.support import outcome
+from tests.oidc.support import bounded, outcome
 
 
 def test_a_body_is_not_shown() -> None:
@@ -32,6 +32,7 @@ def test_a_body_that_is_not_an_object_is_a_violation_that_does_not_tell_it() -> 
     assert caught.value.__context__ is None
 
 
+@bounded
 @given(st.binary(max_size=100))
 def test_any_body_gives_an_object_or_a_violation(body: bytes) -> None:
     """Nothing else comes out."""
@@ -71,6 +72,7 @@ def test_retry_after_as_a_date_is_counted_from_now() -> None:
     assert answer.retry_after == pytest.approx(100, abs=2)
 
 
+@bounded
 @given(st.text(alphabet=st.characters(min_codepoint=32, max_codepoint=126), max_size=40))
 def test_any_retry_after_is_survived(text: str) -> None:
     """A header can't raise."""

@@ -26,7 +26,7 @@ from spatio_django.oidc.authorization import (
 )
 from spatio_django.oidc.discovery import ProviderMetadata
 from spatio_django.oidc.secret import Secret
-from tests.oidc.support import ISSUER, METADATA, outcome
+from tests.oidc.support import ISSUER, METADATA, bounded, outcome
 
 STATE, NONCE, VERIFIER = Secret("the-state"), Secret("the-nonce"), Secret("the-verifier" * 4)
 
@@ -259,6 +259,7 @@ NAMES = ["state", "iss", "error", "error_description", "code", "x"]
 VALUES = st.text(max_size=10) | st.sampled_from(["the-state", ISSUER, "access_denied"])
 
 
+@bounded
 @example(CALLBACK, False)
 @given(st.dictionaries(st.sampled_from(NAMES), st.lists(VALUES, max_size=3)), st.booleans())
 def test_any_callback_gives_a_code_or_an_error(params: dict[str, list[str]], iss_required: bool) -> None:

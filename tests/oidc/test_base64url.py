@@ -5,8 +5,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spatio_django.oidc import base64url
+from tests.oidc.support import bounded
 
 
+@bounded
 @given(st.binary(max_size=50))
 def test_decoding_inverts_encoding(data: bytes) -> None:
     """Every value has a text."""

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from spatio_django.exceptions import ProtocolViolation, ProviderUnavailable, SpatioError
 from spatio_django.oidc.answer import Answer
 from spatio_django.oidc.discovery import ProviderMetadata, fetch_metadata, well_known_urls
-from tests.oidc.support import ISSUER, METADATA, FakeHttp, json_answer, outcome
+from tests.oidc.support import ISSUER, METADATA, FakeHttp, bounded, json_answer, outcome
 
 REQUIRED = ["authorization_endpoint", "token_endpoint", "jwks_uri"]
 ENDPOINTS = [
@@ -120,6 +120,7 @@ JSON = st.recursive(
 )
 
 
+@bounded
 @given(st.dictionaries(st.sampled_from([*METADATA]), JSON))
 def test_any_document_gives_metadata_or_a_violation(changes: dict[str, Any]) -> None:
     """Nothing else comes out."""

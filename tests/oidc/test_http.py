@@ -29,7 +29,7 @@ from spatio_django.oidc import http as module
 from spatio_django.oidc.answer import Answer
 from spatio_django.oidc.http import Http
 from spatio_django.oidc.secret import Secret
-from tests.oidc.support import Signer, outcome
+from tests.oidc.support import Signer, bounded, outcome
 from tests.oidc.wire import Script, Wire, reply
 
 LIMIT = 1000
@@ -309,8 +309,8 @@ def test_a_reset_is_an_interruption(http: Http, wire: Wire) -> None:
     refused(lambda: http.get(wire.url, limit=LIMIT), "interrupted")
 
 
+@settings(bounded, suppress_health_check=list(HealthCheck))  # one server for all examples will do
 @given(st.binary(max_size=300) | st.binary(max_size=100).map(lambda data: b"HTTP/1.1 200 OK\r\n" + data))
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_bytes_give_an_answer_or_an_error(http: Http, wire: Wire, data: bytes) -> None:
     """Nothing else comes out of a socket."""
     wire.script = wire.says(data)
@@ -327,10 +327,8 @@ def drip(wire: Wire, head: bytes, tail: Iterator[bytes]) -> Script:
     def script(connection: socket.socket) -> None:
         wire.request(connection)
         connection.sendall(head)
-        for part in tail:
-            connection.sendall(part)
-            if wire.ended.wait(0.05):
-                return
+        while not wire.ended.wait(0.05):
+            connection.sendall(next(tail))
 
     return script
 

@@ -16,7 +16,7 @@ from spatio_django.exceptions import InvalidToken, ProtocolViolation, SpatioErro
 from spatio_django.oidc import jose
 from spatio_django.oidc.jwks import MAX_CANDIDATES, KeySet
 from spatio_django.oidc.secret import Secret
-from tests.oidc.support import CLAIMS, Signer, b64, number, outcome
+from tests.oidc.support import CLAIMS, Signer, b64, bounded, number, outcome
 
 
 def keys(*jwks: object) -> KeySet:
@@ -293,6 +293,7 @@ HEADERS = st.fixed_dictionaries(
 )
 
 
+@bounded
 @given(st.lists(SEGMENTS, min_size=1, max_size=5).map(".".join) | st.text(max_size=60))
 @example("eyJhbGciOiJSUzI1NiJ9.e30.AAAA")
 def test_any_text_gives_an_invalid_token_error(signer: Signer, text: str) -> None:
@@ -300,6 +301,7 @@ def test_any_text_gives_an_invalid_token_error(signer: Signer, text: str) -> Non
     refused(text, keys(signer.jwk()))
 
 
+@bounded
 @given(header=HEADERS, claims=JSON)
 def test_any_signed_json_gives_claims_or_an_invalid_token_error(
     signer: Signer, header: dict[str, Any], claims: Any
@@ -310,6 +312,7 @@ def test_any_signed_json_gives_claims_or_an_invalid_token_error(
     assert isinstance(outcome(lambda: jose.verify(token, keys(signer.jwk()))), dict | InvalidToken)
 
 
+@bounded
 @given(st.dictionaries(st.sampled_from(["kty", "n", "e", "use", "alg", "kid", "key_ops"]), JSON, max_size=7))
 def test_any_key_is_taken_or_passed_over(signer: Signer, changes: dict[str, Any]) -> None:
     """A JWKS can't raise, and an odd key can't make a foreign signature hold."""

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from spatio_django.exceptions import ProtocolViolation, ProviderRefused, ProviderUnavailable, SpatioError
 from spatio_django.oidc.answer import Answer
 from spatio_django.oidc.registration import ClientInformation, ClientMetadata
-from tests.oidc.support import json_answer, outcome
+from tests.oidc.support import bounded, json_answer, outcome
 
 REQUEST = ClientMetadata(
     redirect_uris=("https://site.example/spatio/callback/",),
@@ -207,6 +207,7 @@ JSON = st.recursive(
 )
 
 
+@bounded
 @given(st.dictionaries(st.sampled_from([*REGISTERED]), JSON))
 def test_any_answer_gives_a_client_or_an_error(changes: dict[str, Any]) -> None:
     """Nothing else comes out."""

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from spatio_django.exceptions import ProtocolViolation, ProviderRefused, ProviderUnavailable, SpatioError
 from spatio_django.oidc.answer import Answer
 from spatio_django.oidc.responses import TokenResponse, userinfo_claims
-from tests.oidc.support import json_answer, outcome
+from tests.oidc.support import bounded, json_answer, outcome
 
 TOKENS = {
     "access_token": "tok_abc",
@@ -197,6 +197,7 @@ JSON = st.recursive(
 )
 
 
+@bounded
 @given(st.dictionaries(st.sampled_from([*TOKENS, "error"]), JSON), st.integers(100, 599))
 def test_any_answer_gives_tokens_or_an_error(changes: dict[str, Any], status: int) -> None:
     """Nothing else comes out."""

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spatio_django.oidc.strict_json import MAX_DEPTH, parse_object
+from tests.oidc.support import bounded
 
 
 @pytest.mark.parametrize(
@@ -60,6 +61,7 @@ def test_anything_ambiguous_or_unwieldy_is_refused(text: bytes) -> None:
     assert parse_object(text) is None
 
 
+@bounded
 @given(st.binary(max_size=200) | st.text(max_size=200).map(lambda text: text.encode("utf-8", "replace")))
 def test_any_bytes_give_an_object_or_nothing(data: bytes) -> None:
     """No input raises."""

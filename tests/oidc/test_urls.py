@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from spatio_django.exceptions import ProtocolViolation
 from spatio_django.oidc.urls import MAX_URL, is_loopback, require_safe_url
+from tests.oidc.support import bounded
 
 SAFE = [
     "https://api.spatio.app",
@@ -83,6 +84,7 @@ def test_an_unsafe_url_is_refused(url: object) -> None:
     assert caught.value.context == {"member": "token_endpoint"}
 
 
+@bounded
 @given(st.from_regex(r"https?://[a-z0-9\[\]:.@%\\#/_-]{0,30}", fullmatch=True))
 def test_any_text_is_accepted_or_refused(url: str) -> None:
     """What is accepted is usable; what is plain http stays on this machine."""
