@@ -154,7 +154,8 @@ class Documents:
                 return None
             claim = f"{name}:claim"
             if not self._shared(lambda: self._cache.add(claim, now, interval), default=True):
-                claimed_at = self._shared(lambda: float(self._cache.get(claim)), default=0.0)
+                # Not sealed, so not trusted: it can make us wait, but no longer than a claim made now.
+                claimed_at = min(self._shared(lambda: float(self._cache.get(claim)), default=0.0), now)
                 return self._await_other(slot, name, than=than, until=claimed_at + AWAIT_OTHER)
             slot.claimed_at = now
             return self._fetch(slot, name, fetch)
@@ -198,14 +199,13 @@ class Documents:
 
     def _latest(self, slot: _Slot, name: str) -> Copy | None:
         """Return the newer of this process's copy and the shared one, unless both are too old."""
-        now = self._clock()
-        copies = [
-            copy
-            for copy in (slot.copy, self._read_shared(name))
-            if copy is not None and -SKEW <= now - copy.fetched_at < MAX_AGE
-        ]
-        slot.copy = max(copies, key=lambda copy: copy.fetched_at, default=None)
-        return slot.copy
+        shared = self._read_shared(name)
+        own, now = slot.copy, self._clock()
+        usable = [copy for copy in (own, shared) if copy and -SKEW <= now - copy.fetched_at < MAX_AGE]
+        latest = max(usable, key=lambda copy: copy.fetched_at, default=None)
+        if latest is not None and latest is not own:
+            slot.copy = latest
+        return latest
 
     def _read_shared(self, name: str) -> Copy | None:
         sealed = self._shared(lambda: self._cache.get(name), default=None)
@@ -216,7 +216,10 @@ class Documents:
         # The name is inside the seal, so that one document can't be put in another's place.
         if entry is None or entry.get("name") != name:
             return None
-        return Copy(document=entry["document"], fetched_at=entry["fetched_at"])
+        document, fetched_at = entry.get("document"), entry.get("fetched_at")
+        if not isinstance(document, dict) or not isinstance(fetched_at, int | float):
+            return None  # sealed here, but by another version
+        return Copy(document=document, fetched_at=fetched_at)
 
     def _await_other(self, slot: _Slot, name: str, *, than: Copy, until: float) -> Copy | None:
         while self._clock() < until:

@@ -109,12 +109,12 @@ class Watchdog:
             self._running = False
 
 
-class Resolver:
+class Dialer:
     """
-    Looks host names up without outliving a call.
+    Opens TCP connections without outliving a call.
 
     ``getaddrinfo`` cannot be interrupted, so it runs in a thread: one per name, however many callers wait
-    for it, so that a dead resolver costs a thread per host and not a thread per call.
+    for it. A dead resolver then costs a thread per host, and not one per call.
     """
 
     def __init__(self) -> None:
@@ -156,7 +156,7 @@ class Resolver:
             if answer is None:
                 answer = Future()
                 threading.Thread(
-                    target=self._run, args=(name, answer), name="spatio-resolver", daemon=True
+                    target=self._run, args=(name, answer), name="spatio-lookup", daemon=True
                 ).start()
                 self._pending[name] = answer
         return answer.result(seconds)

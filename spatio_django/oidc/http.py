@@ -6,7 +6,7 @@ Every failure is one of these:
 =============  =======================  ============================================================
 code           class                    when
 =============  =======================  ============================================================
-unreachable    ``ProviderUnavailable``  no connection: name lookup, refused, proxy
+unreachable    ``ProviderUnavailable``  no connection: name lookup, refused, proxy, no thread to be had
 tls            ``ProviderUnavailable``  the handshake failed, or the certificate does not hold
 timeout        ``ProviderUnavailable``  not finished in time, counted from the call to the last byte
 interrupted    ``ProviderUnavailable``  the connection broke, or what came was not HTTP
@@ -14,12 +14,13 @@ insecure_url   ``ProtocolViolation``    not https, see :func:`~spatio_django.oid
 redirect       ``ProtocolViolation``    a 3xx: following it could take a secret to another host
 encoded        ``ProtocolViolation``    a compressed body, which nobody asked for
 too_large      ``ProtocolViolation``    more than the caller's limit
+access_token   ``ProtocolViolation``    a bearer token that does not fit into a header; nothing was sent
 not_json       ``ProtocolViolation``    from :meth:`Answer.json_object`
 =============  =======================  ============================================================
 
-Their context says ``endpoint`` (the URL without its query) and, for ``ProviderUnavailable``, ``sent``:
-whether the provider may have acted on the request. No error chains to the one of requests, which would
-carry the request, headers and body.
+Where a call was made, the context says ``endpoint`` (the URL without its query) and, for
+``ProviderUnavailable``, ``sent``: whether the provider may have acted on the request. No error chains to the
+one of requests, which would carry the request, headers and body.
 """
 
 import base64
@@ -46,7 +47,7 @@ import urllib3.exceptions
 from spatio_django import __version__
 from spatio_django.exceptions import ConfigurationError, ProtocolViolation, ProviderUnavailable, SpatioError
 from spatio_django.oidc.answer import Answer
-from spatio_django.oidc.call import Call, Resolver, Watchdog
+from spatio_django.oidc.call import Call, Dialer, Watchdog
 from spatio_django.oidc.secret import Secret
 from spatio_django.oidc.urls import is_loopback, require_safe_url
 
@@ -177,7 +178,6 @@ class Http:
         require_safe_url(message.url, member="url")
         channel = self._channel()
         call = Call(self._timeout if timeout is None else timeout)
-        channel.watchdog.watch(call)
         try:
             outcome = self._attempt(message, channel, call, limit=limit, fresh=fresh)
             if message.method == "GET" and call.reused and _broke(outcome):
@@ -194,9 +194,10 @@ class Http:
         """Return errors instead of raising them, so that they neither chain to nor point into requests."""
         adapter = _Adapter(channel.context) if fresh else channel.adapter
         proxies = {"all": self._proxy} if self._proxy and not is_loopback(message.url) else {}
-        _current.call, _current.resolver = call, channel.resolver
+        _current.call, _current.dialer = call, channel.dialer
         endpoint = message.url.partition("?")[0]
         try:
+            channel.watchdog.watch(call)
             # The adapter without a Session: what a session adds (cookies, redirects, netrc, environment
             # proxies) is what must not happen here.
             response = adapter.send(
@@ -210,10 +211,11 @@ class Http:
             http.client.HTTPException,
             OSError,
             ValueError,
+            RuntimeError,  # no thread to be had: the process is ending, or at its limit
         ) as error:
             outcome = _failure(error, call, endpoint)
         finally:
-            del _current.call, _current.resolver
+            del _current.call, _current.dialer
             if fresh:
                 adapter.close()
         return _timeout(call, endpoint) if call.expired else outcome
@@ -254,14 +256,14 @@ class _Channel:
         self.context.load_verify_locations(requests.utils.DEFAULT_CA_BUNDLE_PATH)
         self.adapter = _Adapter(self.context)
         self.watchdog = Watchdog()
-        self.resolver = Resolver()
+        self.dialer = Dialer()
 
 
 class _Current(threading.local):
     """The call that this thread is making; urllib3 leaves no other way to hand it to a connection."""
 
     call: Call
-    resolver: Resolver
+    dialer: Dialer
 
 
 _current = _Current()
@@ -275,7 +277,7 @@ class _Connection(urllib3.connection.HTTPConnection):
     def _new_conn(self) -> Any:
         self._used_at = 0.0
         try:
-            return _current.resolver.connect(
+            return _current.dialer.connect(
                 self._dns_host, self.port, call=_current.call, options=self.socket_options or ()
             )
         except OSError as error:
@@ -332,6 +334,12 @@ class _Adapter(requests.adapters.HTTPAdapter):
 
 def _read(response: requests.Response, *, limit: int, endpoint: str) -> Answer | SpatioError:
     status = response.status_code
+    if status < 200:
+        # Python reads 103 as final. The true answer would then be taken for the next request's, but closing
+        # a response that was not read closes its connection too.
+        return ProviderUnavailable(
+            "An interim answer came.", code="interrupted", endpoint=endpoint, sent=True, status=status
+        )
     if 300 <= status < 400:
         return ProtocolViolation("A redirect is not followed.", code="redirect", endpoint=endpoint)
     if response.headers.get("content-encoding", "identity").strip().lower() != "identity":

@@ -187,6 +187,8 @@ def test_a_genuine_entry_is_used(clock: Clock, shared: MemoryCache, source: Sour
         pytest.param(lambda _: b"sealed:{}", id="bytes"),
         pytest.param(lambda _: "sealed:[]", id="sealed-nonsense"),
         pytest.param(lambda clock: entry({"name": "spatio:test:2"}, clock), id="of-another-document"),
+        pytest.param(lambda clock: entry({"document": None}, clock), id="without-document"),
+        pytest.param(lambda clock: entry({"fetched_at": "today"}, clock), id="without-time"),
         pytest.param(lambda clock: entry({"fetched_at": clock.now - MAX_AGE}, clock), id="a-day-old"),
         pytest.param(lambda clock: entry({"fetched_at": clock.now + SKEW + 1}, clock), id="from-the-future"),
     ],
@@ -396,13 +398,21 @@ def test_newer_waits_for_another_host_that_is_fetching(
     assert (source.fetches, len(looks)) == (1, 3)
 
 
+@pytest.mark.parametrize(
+    ("ahead", "waited"), [(0, module.AWAIT_OTHER), (-3, module.AWAIT_OTHER - 3), (1e300, module.AWAIT_OTHER)]
+)
 def test_newer_does_not_wait_for_ever(
-    clock: Clock, shared: MemoryCache, source: Source, monkeypatch: pytest.MonkeyPatch
+    clock: Clock,
+    shared: MemoryCache,
+    source: Source,
+    monkeypatch: pytest.MonkeyPatch,
+    ahead: float,
+    waited: float,
 ) -> None:
-    """The other host may have died after its claim; a claim that says nothing is not waited for."""
+    """The other host may have died after its claim, or somebody else may have planted it."""
     here = documents(shared, clock)
     copy = here.get(NAME, source)
-    shared[f"{NAME}:claim"] = clock.now
+    shared[f"{NAME}:claim"] = clock.now + ahead
     looks: list[float] = []
 
     def sleep(seconds: float) -> None:
@@ -412,8 +422,8 @@ def test_newer_does_not_wait_for_ever(
     monkeypatch.setattr(time, "sleep", sleep)
 
     assert here.newer(NAME, source, than=copy, interval=60) is None
-    assert sum(looks) == pytest.approx(module.AWAIT_OTHER, abs=2 * module.AWAIT_STEP)
-    shared[f"{NAME}:claim"] = "planted"
+    assert sum(looks) == pytest.approx(waited, abs=2 * module.AWAIT_STEP)
+    shared[f"{NAME}:claim"] = "a claim that says nothing"
     looks.clear()
     assert here.newer(NAME, source, than=copy, interval=60) is None
     assert looks == []

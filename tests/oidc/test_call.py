@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from spatio_django.oidc.call import Call, Resolver, Watchdog
+from spatio_django.oidc.call import Call, Dialer, Watchdog
 from tests.oidc.wire import Wire
 
 
@@ -107,7 +107,7 @@ def closed_port() -> int:
 def connect(call: Call) -> socket.socket:
     """Connect as http.py does."""
     options = [(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)]
-    return Resolver().connect("provider.example", 443, call=call, options=options)
+    return Dialer().connect("provider.example", 443, call=call, options=options)
 
 
 def test_the_next_address_is_tried(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -144,13 +144,13 @@ def test_a_hanging_lookup_costs_one_thread_and_keeps_nobody(monkeypatch: pytest.
         raise socket.gaierror(socket.EAI_AGAIN, "temporary failure")
 
     monkeypatch.setattr(socket, "getaddrinfo", hang)
-    resolver = Resolver()
+    dialer = Dialer()
     for _ in range(3):
         with pytest.raises(TimeoutError):
-            resolver.connect("provider.example", 443, call=Call(0.05), options=())
+            dialer.connect("provider.example", 443, call=Call(0.05), options=())
     assert lookups == ["provider.example"]
 
     release.set()
     with pytest.raises(OSError, match="gaierror"):
-        resolver.connect("other.example", 443, call=Call(5), options=())
+        dialer.connect("other.example", 443, call=Call(5), options=())
     assert lookups == ["provider.example", "other.example"]

@@ -469,6 +469,24 @@ def test_a_get_that_fails_on_a_new_connection_is_not_repeated(http: Http, wire: 
     assert len(wire.requests) == 1
 
 
+@pytest.mark.parametrize("status", [101, 102, 103, 199])
+def test_an_interim_answer_is_not_taken_for_the_next_ones(http: Http, wire: Wire, status: int) -> None:
+    """Otherwise the true answer, a moment later, would be another person's: Python knows 100 only."""
+
+    def script(connection: socket.socket) -> None:
+        wire.request(connection)
+        connection.sendall(b"HTTP/1.1 %d Wait\r\n\r\n" % status)
+        wire.request(connection)
+        connection.sendall(reply(b'{"access_token": "of the first"}'))
+
+    wire.script = script
+    refused(lambda: http.post_form(wire.url, {}, limit=LIMIT), "interrupted")
+    wire.script = wire.ok
+
+    assert http.post_form(wire.url, {}, limit=LIMIT).body == b"{}"
+    assert wire.connections == 2
+
+
 def test_a_post_is_never_repeated(http: Http, wire: Wire) -> None:
     """The provider may have used up the code, or rotated the refresh token, before the connection broke."""
     wire.script = closes_on_reuse(wire)
@@ -567,6 +585,19 @@ def test_a_name_that_can_not_be_looked_up_is_unreachable(
     monkeypatch.setattr(socket, "getaddrinfo", fail)
 
     refused(lambda: http.get("https://provider.example/", limit=LIMIT), "unreachable")
+
+
+def test_no_thread_to_be_had_is_unreachable(http: Http, wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a watchdog a call is not made; it would have no end."""
+
+    def refuse(*_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        refused(lambda: http.get(wire.url, limit=LIMIT), "unreachable")
+
+    assert http.get(wire.url, limit=LIMIT).body == b"{}"
 
 
 class Authority:
