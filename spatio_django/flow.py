@@ -183,9 +183,12 @@ def safe_next(request: HttpRequest, value: str | None) -> str | None:
     into another site: a path from the root, printable ASCII without backslash, and none of our own pages,
     which would lead in circles.
     """
-    if not value or len(value) > MAX_NEXT or not _NEXT.fullmatch(value):
-        return None
-    if not url_has_allowed_host_and_scheme(value, {request.get_host()}, require_https=request.is_secure()):
+    if (
+        not value
+        or len(value) > MAX_NEXT
+        or not _NEXT.fullmatch(value)
+        or not url_has_allowed_host_and_scheme(value, {request.get_host()})
+    ):
         return None
     own = {reverse(f"spatio:{name}") for name in ("login", "callback", "logout")}
     return None if urlsplit(value).path in own else value

@@ -3,7 +3,6 @@
 from collections.abc import Awaitable, Callable
 
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction, sync_to_async
-from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
@@ -34,25 +33,26 @@ class SpatioMiddleware:
         """Answer *request*."""
         if self.is_async:
             return self._answer(request)
-        if self._prepare(request):
-            tokens.end_if_over(request)
+        cookie = self._prepare(request)
+        if cookie:
+            tokens.end_if_over(request, cookie)
         return self.get_response(request)
 
     async def _answer(self, request: HttpRequest) -> HttpResponseBase:
-        if self._prepare(request):
+        cookie = self._prepare(request)
+        if cookie:
             # Only when a look is due: an async view pays for no thread otherwise.
-            await sync_to_async(tokens.end_if_over)(request)
+            await sync_to_async(tokens.end_if_over)(request, cookie)
         response = self.get_response(request)
         assert isinstance(response, Awaitable)  # noqa: S101 - for the type checker: is_async says so
         return await response
 
-    def _prepare(self, request: HttpRequest) -> bool:
-        """Put ``spatio`` on *request*; tell whether its session is due for a look."""
+    def _prepare(self, request: HttpRequest) -> str | None:
+        """Put ``spatio`` on *request*; give its session cookie if the session is due for a look."""
         if not hasattr(request, "user"):
             raise ImproperlyConfigured(
                 "Put spatio_django.middleware.SpatioMiddleware after "
                 "django.contrib.auth.middleware.AuthenticationMiddleware in MIDDLEWARE."
             )
         request.spatio = tokens.SpatioAccess(request)  # type: ignore[attr-defined]
-        cookie = request.COOKIES.get(settings.SESSION_COOKIE_NAME)
-        return cookie is not None and tokens.memo.due(cookie)
+        return tokens.session_due(request)

@@ -191,15 +191,21 @@ class Memo:
 memo = Memo(seconds=60, most=20_000)
 
 
-def end_if_over(request: HttpRequest) -> None:
+def session_due(request: HttpRequest) -> str | None:
+    """Give the session cookie of *request* if its session is to be looked at, else ``None``. No query."""
+    cookie = request.COOKIES.get(settings.SESSION_COOKIE_NAME)
+    return cookie if cookie is not None and memo.due(cookie) else None
+
+
+def end_if_over(request: HttpRequest, cookie: str) -> None:
     """
     End the local session of *request* if it came from a grant that is gone, or whose user is.
 
     The request goes on as anonymous: the view's own rules decide what that means.
+
+    Args:
+        cookie: Its session cookie, from :func:`session_due`.
     """
-    cookie = request.COOKIES.get(settings.SESSION_COOKIE_NAME)
-    if cookie is None or not memo.due(cookie):
-        return
     user_id, handle = peek(request)
     if handle is not None and live_grant(user_id, handle) is None:
         auth.logout(request)

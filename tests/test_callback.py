@@ -579,3 +579,16 @@ def test_the_session_and_the_database_hold_no_token(site: Site, misbehaviour: Mi
     assert grant.refresh_token == Secret(answers[0]["refresh_token"])
     for secret in (answers[0]["access_token"], answers[0]["refresh_token"]):
         assert secret not in repr(dict(browser.session)) + repr(list(SpatioToken.objects.values()))
+
+
+def test_a_session_store_that_fails_gets_a_page_of_ours(site: Site, settings: Any) -> None:
+    """Nothing is raised even then, and nobody is half signed in."""
+    browser = site.browser()
+    callback = site.authorize(site.begin(browser))
+    settings.SESSION_ENGINE = "tests.failingsessions"
+    broken = site.browser()
+    broken.cookies.load(browser.cookies)
+
+    assert_refused(broken.get(callback), "site_error", 503)
+
+    assert not signed_in(broken)

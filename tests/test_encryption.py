@@ -104,6 +104,11 @@ def test_a_grants_tokens_are_bound_to_row_and_column(grant: SpatioToken) -> None
         _ = moved.access_token
 
 
+def test_the_attribute_names_its_column() -> None:
+    """On the class it is itself, as fields are."""
+    assert SpatioToken.access_token.column == "access_ciphertext"
+
+
 def test_a_dump_holds_ciphertext(grant: SpatioToken) -> None:
     """``dumpdata`` and ``repr`` show no token."""
     shown = serializers.serialize("json", [grant]) + repr(grant) + str(grant) + repr(vars(grant))

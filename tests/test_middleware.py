@@ -11,6 +11,7 @@ from django.test import AsyncClient, Client, RequestFactory
 
 from spatio_django import tokens
 from spatio_django.exceptions import SessionEnded, TokenUnavailable
+from spatio_django.flow import login_url
 from spatio_django.middleware import SpatioMiddleware
 from spatio_django.models import SpatioToken
 from tests.conftest import Site
@@ -242,6 +243,17 @@ def test_recent_sign_ins_pass_and_old_ones_are_asked_again(site: Site, settings:
     assert "max_age=300" in url
     assert browser.get(site.authorize(url))["Location"] == "/recent/"
     assert browser.get("/recent/").content == b"recent"
+
+
+def test_a_page_for_spatio_people_lets_no_password_session_in(site: Site) -> None:
+    """The decorator without arguments."""
+    browser = site.browser()
+    browser.force_login(User.objects.create_user("eve"), "django.contrib.auth.backends.ModelBackend")
+    assert browser.get("/only/")["Location"] == login_url("/only/")
+
+    site.sign_in(browser)
+
+    assert browser.get("/only/").content == b"only Spatio"
 
 
 def test_a_page_that_needs_a_scope_asks_for_it(site: Site) -> None:

@@ -61,6 +61,12 @@ def recent(request: HttpRequest) -> HttpResponse:
     return HttpResponse("recent")
 
 
+@spatio_login_required
+def only_spatio(request: HttpRequest) -> HttpResponse:
+    """Show a page for people who signed in with Spatio, not with a password."""
+    return HttpResponse("only Spatio")
+
+
 @spatio_login_required(scopes=["files"])
 async def files(request: HttpRequest) -> HttpResponse:
     """Show a page that needs a scope."""
@@ -77,6 +83,7 @@ urlpatterns = [
     path("editors/", for_editors),
     path("recent/", recent),
     path("files/", files),
+    path("only/", only_spatio),
     path("admin/", admin.site.urls),
     path("spatio/", include("spatio_django.urls")),
 ]

@@ -3,6 +3,7 @@
 from typing import Any
 
 from django.contrib.auth.models import AbstractBaseUser, AbstractUser, BaseUserManager
+from django.core.validators import RegexValidator
 from django.db import models
 from django.utils.crypto import get_random_string
 
@@ -55,7 +56,7 @@ class HandleUser(AbstractBaseUser):
     """No e-mail, no names; a short handle and a primary key that is no number."""
 
     id = models.CharField(max_length=8, primary_key=True, default=new_key)
-    handle = models.CharField(max_length=12, unique=True)
+    handle = models.CharField(max_length=12, unique=True, validators=[RegexValidator(r"^[a-z0-9]+$")])
 
     USERNAME_FIELD = "handle"
 

@@ -25,8 +25,11 @@ def main() -> None:
     setup_test_environment()
     call_command("migrate", verbosity=0, run_syncdb=True)
     nobody = replace(PERSONAS[0], key="nomail", sub="acc_nomail", email=None, email_verified=None)
+    taken = replace(PERSONAS[0], key="taken", sub="acc_taken", email="Taken@example.com")
+    if get_user_model().__name__ == "EmailUser":
+        get_user_model()._default_manager.create(email="taken@example.com")
     results: dict[str, Any] = {}
-    with FakeSpatio(personas=[*PERSONAS, nobody]) as spatio:
+    with FakeSpatio(personas=[*PERSONAS, nobody, taken]) as spatio:
         settings.SPATIO_ISSUER = spatio.issuer
         call_command("spatio_register", "--base-url", "http://testserver", verbosity=0)
         for persona in [*spatio.personas, PERSONAS[0]]:
