@@ -15,6 +15,7 @@ redirect       ``ProtocolViolation``    a 3xx: following it could take a secret 
 encoded        ``ProtocolViolation``    a compressed body, which nobody asked for
 too_large      ``ProtocolViolation``    more than the caller's limit
 access_token   ``ProtocolViolation``    a bearer token that does not fit into a header; nothing was sent
+ca_bundle      ``ConfigurationError``   the certificates of requests can't be read
 not_json       ``ProtocolViolation``    from :meth:`Answer.json_object`
 =============  =======================  ============================================================
 
@@ -23,7 +24,6 @@ Where a call was made, the context says ``endpoint`` (the URL without its query)
 one of requests, which would carry the request, headers and body.
 """
 
-import base64
 import http.client
 import json
 import os
@@ -33,9 +33,7 @@ import threading
 import time
 from collections.abc import Mapping
 from contextlib import closing
-from dataclasses import dataclass
 from typing import Any
-from urllib.parse import quote_plus, urlencode
 
 import requests
 import requests.adapters
@@ -46,8 +44,10 @@ import urllib3.exceptions
 
 from spatio_django import __version__
 from spatio_django.exceptions import ConfigurationError, ProtocolViolation, ProviderUnavailable, SpatioError
+from spatio_django.oidc import message
 from spatio_django.oidc.answer import Answer
 from spatio_django.oidc.call import Call, Dialer, Watchdog
+from spatio_django.oidc.message import Message
 from spatio_django.oidc.secret import Secret
 from spatio_django.oidc.urls import is_loopback, require_safe_url
 
@@ -60,7 +60,6 @@ POOL_SIZE = 32
 
 _KEPT_HEADERS = ("content-type", "retry-after", "www-authenticate", "cache-control")
 _HEADER_VALUE = re.compile(r"[\x20-\x7e]{1,1024}")
-_BEARER_TOKEN = re.compile(r"[\x21-\x7e]+")
 
 
 class Http:
@@ -112,9 +111,9 @@ class Http:
         Raises:
             ProviderUnavailable, ProtocolViolation: See the list at the top of the module.
         """
-        authorization = None if bearer is None else _bearer(bearer)
-        message = _Message(method="GET", url=url, authorization=authorization)
-        return self._send(message, limit=limit, timeout=timeout)
+        authorization = None if bearer is None else message.bearer(bearer)
+        request = Message(method="GET", url=url, authorization=authorization)
+        return self._send(request, limit=limit, timeout=timeout)
 
     def post_form(
         self,
@@ -140,14 +139,14 @@ class Http:
         Raises:
             ProviderUnavailable, ProtocolViolation: See the list at the top of the module.
         """
-        message = _Message(
+        request = Message(
             method="POST",
             url=url,
-            authorization=None if basic is None else _basic(*basic),
-            body=_form(fields),
+            authorization=None if basic is None else message.basic(*basic),
+            body=message.form(fields),
             content_type="application/x-www-form-urlencoded",
         )
-        return self._send(message, limit=limit, timeout=timeout, fresh=fresh)
+        return self._send(request, limit=limit, timeout=timeout, fresh=fresh)
 
     def post_json(
         self, url: str, document: Mapping[str, Any], *, limit: int, timeout: float | None = None
@@ -165,8 +164,8 @@ class Http:
             ProviderUnavailable, ProtocolViolation: See the list at the top of the module.
         """
         body = Secret(json.dumps(document, allow_nan=False))
-        message = _Message(method="POST", url=url, body=body, content_type="application/json")
-        return self._send(message, limit=limit, timeout=timeout)
+        request = Message(method="POST", url=url, body=body, content_type="application/json")
+        return self._send(request, limit=limit, timeout=timeout)
 
     def close(self) -> None:
         """Close idle connections. The next call opens new ones."""
@@ -174,14 +173,14 @@ class Http:
         if channel is not None:
             channel.adapter.close()
 
-    def _send(self, message: "_Message", *, limit: int, timeout: float | None, fresh: bool = False) -> Answer:
-        require_safe_url(message.url, member="url")
+    def _send(self, request: Message, *, limit: int, timeout: float | None, fresh: bool = False) -> Answer:
+        require_safe_url(request.url, member="url")
         channel = self._channel()
         call = Call(self._timeout if timeout is None else timeout)
         try:
-            outcome = self._attempt(message, channel, call, limit=limit, fresh=fresh)
-            if message.method == "GET" and call.reused and _broke(outcome):
-                outcome = self._attempt(message, channel, call, limit=limit, fresh=True)
+            outcome = self._attempt(request, channel, call, limit=limit, fresh=fresh)
+            if request.method == "GET" and call.reused and _broke(outcome):
+                outcome = self._attempt(request, channel, call, limit=limit, fresh=True)
         finally:
             call.finish()
         if isinstance(outcome, SpatioError):
@@ -189,20 +188,19 @@ class Http:
         return outcome
 
     def _attempt(
-        self, message: "_Message", channel: "_Channel", call: Call, *, limit: int, fresh: bool
+        self, request: Message, channel: "_Channel", call: Call, *, limit: int, fresh: bool
     ) -> Answer | SpatioError:
         """Return errors instead of raising them, so that they neither chain to nor point into requests."""
         adapter = _Adapter(channel.context) if fresh else channel.adapter
-        proxies = {"all": self._proxy} if self._proxy and not is_loopback(message.url) else {}
+        proxies = {"all": self._proxy} if self._proxy and not is_loopback(request.url) else {}
         _current.call, _current.dialer = call, channel.dialer
-        endpoint = message.url.partition("?")[0]
+        endpoint = request.url.partition("?")[0]
         try:
             channel.watchdog.watch(call)
             # The adapter without a Session: what a session adds (cookies, redirects, netrc, environment
             # proxies) is what must not happen here.
-            response = adapter.send(
-                message.prepared(self._user_agent), stream=True, timeout=call.remaining, proxies=proxies
-            )
+            prepared = _prepare(request, self._user_agent)
+            response = adapter.send(prepared, stream=True, timeout=call.remaining, proxies=proxies)
             with closing(response):
                 outcome = _read(response, limit=limit, endpoint=endpoint)
         except (
@@ -224,27 +222,12 @@ class Http:
         # Keyed by process: after a fork the parent's sockets, locks and threads are not ours to touch.
         # setdefault is atomic, so that threads agree on one without a lock that a fork could leave locked.
         pid = os.getpid()
-        return self._channels.get(pid) or self._channels.setdefault(pid, _Channel())
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Message:
-    """A request whose secrets stay opaque until it is sent."""
-
-    method: str
-    url: str
-    authorization: Secret | None = None
-    body: Secret | None = None
-    content_type: str | None = None
-
-    def prepared(self, user_agent: str) -> requests.PreparedRequest:
-        headers = {"User-Agent": user_agent, "Accept": "application/json", "Accept-Encoding": "identity"}
-        if self.content_type is not None:
-            headers["Content-Type"] = self.content_type
-        if self.authorization is not None:
-            headers["Authorization"] = self.authorization.reveal()
-        body = None if self.body is None else self.body.reveal().encode()
-        return requests.Request(self.method, self.url, headers=headers, data=body).prepare()
+        try:
+            return self._channels.get(pid) or self._channels.setdefault(pid, _Channel())
+        except OSError:
+            raise ConfigurationError(
+                "The bundle of CA certificates can't be read.", code="ca_bundle"
+            ) from None
 
 
 class _Channel:
@@ -332,6 +315,11 @@ class _Adapter(requests.adapters.HTTPAdapter):
         """Leave all to the context; requests would load the bundle again for every connection."""
 
 
+def _prepare(request: Message, user_agent: str) -> requests.PreparedRequest:
+    headers = request.headers() | {"User-Agent": user_agent}
+    return requests.Request(request.method, request.url, headers=headers, data=request.data()).prepare()
+
+
 def _read(response: requests.Response, *, limit: int, endpoint: str) -> Answer | SpatioError:
     status = response.status_code
     if status < 200:
@@ -377,19 +365,3 @@ def _timeout(call: Call, endpoint: str) -> SpatioError:
 
 def _broke(outcome: Answer | SpatioError) -> bool:
     return isinstance(outcome, ProviderUnavailable) and outcome.code == "interrupted"
-
-
-def _form(fields: Mapping[str, str | Secret]) -> Secret:
-    plain = {name: value.reveal() if isinstance(value, Secret) else value for name, value in fields.items()}
-    return Secret(urlencode(plain, errors="replace"))
-
-
-def _basic(client_id: str, client_secret: Secret) -> Secret:
-    pair = f"{quote_plus(client_id)}:{quote_plus(client_secret.reveal())}"
-    return Secret("Basic " + base64.b64encode(pair.encode()).decode())
-
-
-def _bearer(token: Secret) -> Secret:
-    if not _BEARER_TOKEN.fullmatch(token.reveal()):
-        raise ProtocolViolation("The access token does not fit into a header.", code="access_token")
-    return Secret("Bearer " + token.reveal())

@@ -6,6 +6,7 @@ leniently, and it verifies what it re-encoded instead of what was signed. ``JWK.
 makes a symmetric key of any text it can't read.
 """
 
+import logging
 import re
 from typing import Any
 
@@ -19,6 +20,8 @@ from spatio_django.oidc.secret import Secret
 from spatio_django.oidc.strict_json import parse_object
 
 __all__ = ["KeySet", "verify"]
+
+logger = logging.getLogger("spatio_django")
 
 #: Characters, checked before anything is parsed.
 MAX_TOKEN = 16 * 1024
@@ -84,5 +87,6 @@ def _holds(key: PublicKey, signed: bytes, signature: bytes) -> bool:
     try:
         jwk = JWKRSA.fields_from_json({"n": key.n, "e": key.e})
         return RS256.verify(jwk.key, signed, signature)
-    except Exception:  # noqa: BLE001 - josepy and cryptography raise many types; none means "it holds"
+    except Exception as error:  # noqa: BLE001 - josepy and cryptography raise many types; none means "it holds"
+        logger.warning("A key of the provider can't be used: %s", type(error).__name__)
         return False

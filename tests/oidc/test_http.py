@@ -110,10 +110,10 @@ def test_a_form_reveals_its_secrets_in_the_body_only(http: Http, wire: Wire) -> 
 
 def test_basic_credentials_are_form_encoded_first(http: Http, wire: Wire) -> None:
     """RFC 6749 §2.3.1: a colon or an umlaut in them arrives as it was meant."""
-    http.post_form(wire.url, {}, limit=LIMIT, basic=("my id:1", Secret("p/ä+")))
+    http.post_form(wire.url, {}, limit=LIMIT, basic=("my id:1\ud800", Secret("p/ä+")))
 
     line = next(line for line in wire.requests[0].split(b"\r\n") if line.startswith(b"Authorization: Basic "))
-    assert base64.b64decode(line.rpartition(b" ")[2]) == b"my+id%3A1:p%2F%C3%A4%2B"
+    assert base64.b64decode(line.rpartition(b" ")[2]) == b"my+id%3A1%3F:p%2F%C3%A4%2B"
 
 
 def test_a_document_is_posted_as_json(http: Http, wire: Wire) -> None:
@@ -640,6 +640,18 @@ def test_a_certificate_nobody_vouches_for_is_refused(http: Http, wire: Wire, aut
 
     assert error.context["sent"] is False
     assert wire.requests == []
+
+
+def test_a_missing_bundle_is_a_configuration_error(
+    http: Http, wire: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not one of the provider, and never a reason to go without."""
+    monkeypatch.setattr(requests.utils, "DEFAULT_CA_BUNDLE_PATH", "/nonexistent")
+
+    error = refused(lambda: http.get(wire.url, limit=LIMIT), "ca_bundle")
+
+    assert isinstance(error, ConfigurationError)
+    assert wire.connections == 0
 
 
 def test_a_certificate_that_holds_is_accepted(

@@ -275,9 +275,12 @@ def test_keys_that_share_a_kid_are_all_tried_up_to_a_few(signer: Signer, other_s
     assert refused(signer.sign(CLAIMS), flood).code == "kid"
 
 
-def test_a_key_that_cryptography_refuses_verifies_nothing(signer: Signer) -> None:
+def test_a_key_that_cryptography_refuses_verifies_nothing(
+    signer: Signer, caplog: pytest.LogCaptureFixture
+) -> None:
     """An even exponent passes for a key, and raises inside: a signature that does not hold."""
     assert refused(signer.sign(CLAIMS), keys(signer.jwk(e=number(65536)))).code == "signature"
+    assert "can't be used: ValueError" in caplog.text
 
 
 # --- any input --------------------------------------------------------------------------------------------
