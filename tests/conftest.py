@@ -1,16 +1,21 @@
 """Fixtures: a provider, a site registered at it, and browsers. Nothing is patched; the wire is real."""
 
-from collections.abc import Iterator
-from typing import Any
+import asyncio
+from collections.abc import Coroutine, Iterator
+from typing import Any, TypeVar
 
 import pytest
+from asgiref.sync import sync_to_async
 from django.core.cache import cache
 from django.core.management import call_command
+from django.db import connections
 from django.test import Client
 
 from spatio_django import provider, tokens
 from spatio_django.testing import FakeSpatio
 from tests.misbehaving import Misbehaviour
+
+T = TypeVar("T")
 
 
 @pytest.fixture(autouse=True)
@@ -33,6 +38,18 @@ def spatio(misbehaviour: Misbehaviour) -> Iterator[FakeSpatio]:
     """Serve a fresh provider that can be made to lie."""
     with FakeSpatio(wrap=misbehaviour.wrap) as provider:
         yield provider
+
+
+def run_async(work: Coroutine[Any, Any, T]) -> T:
+    """Run *work* in an event loop, and close the database connection of the thread that served it."""
+
+    async def run() -> T:
+        try:
+            return await work
+        finally:
+            await sync_to_async(connections.close_all)()
+
+    return asyncio.run(run())
 
 
 class Site:

@@ -1,6 +1,5 @@
 """From verified claims to a user."""
 
-import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -16,7 +15,7 @@ from spatio_django.flow import CompletedLogin
 from spatio_django.models import SpatioAccount, SpatioToken
 from spatio_django.oidc.responses import TokenResponse
 from spatio_django.oidc.secret import Secret
-from tests.conftest import Site
+from tests.conftest import Site, run_async
 
 User = get_user_model()
 ISSUER = "https://api.spatio.app"
@@ -324,17 +323,20 @@ def test_a_hook_that_never_fits_the_database_is_given_up() -> None:
         Broken().authenticate(None, spatio_login=completed("acc_2"))
 
 
+@pytest.mark.django_db(transaction=True)
 def test_password_logins_are_not_captured(settings: Any) -> None:
     """Defects 30 and 32: neither ``authenticate`` nor ``aauthenticate`` reacts to a password."""
-    DjangoUser.objects.create_user("eve", password="right")
-    settings.AUTHENTICATION_BACKENDS = ["spatio_django.backends.SpatioBackend"]
-
-    assert authenticate(None, username="eve", password="right") is None
+    eve = DjangoUser.objects.create_user("eve", password="right")
 
     async def password_login() -> Any:
         return await aauthenticate(None, username="eve", password="right")
 
-    assert asyncio.run(password_login()) is None
+    assert authenticate(None, username="eve", password="right") == eve
+    assert run_async(password_login()) == eve
+    settings.AUTHENTICATION_BACKENDS = ["spatio_django.backends.SpatioBackend"]
+
+    assert authenticate(None, username="eve", password="right") is None
+    assert run_async(password_login()) is None
 
 
 @pytest.mark.django_db(transaction=True)
@@ -344,7 +346,7 @@ def test_aauthenticate_signs_in_as_authenticate_does() -> None:
     async def sign_in_async() -> Any:
         return await SpatioBackend().aauthenticate(None, spatio_login=completed())
 
-    assert asyncio.run(sign_in_async()).username == "spatio"
+    assert run_async(sign_in_async()).username == "spatio"
 
 
 def test_the_parents_way_through_the_protocol_is_closed() -> None:

@@ -14,6 +14,7 @@ from django.test import Client
 
 from spatio_django.models import ConsumedState, SpatioAccount, SpatioToken
 from spatio_django.oidc.secret import Secret
+from spatio_django.testing import FakeSpatio
 from tests.conftest import Site
 from tests.misbehaving import Misbehaviour
 
@@ -360,6 +361,7 @@ def test_userinfo_about_somebody_else_signs_nobody_in(
         ("/oauth2/userinfo", "500 Oops", b"", "bad_status", 503),
         ("/oauth2/userinfo", "401 No", b"", "invalid_token", 403),
         ("/oauth2/userinfo", "200 OK", b"{", "not_json", 502),
+        ("/oauth2/userinfo", "200 OK", b"e30.e30.", "userinfo_type", 502),
         ("/.well-known/jwks.json", "503 Down", b"", "bad_status", 503),
         ("/.well-known/jwks.json", "200 OK", b'{"keys": []}', None, 502),
     ],
@@ -374,7 +376,9 @@ def test_a_provider_that_fails_gets_a_page_of_ours(
     page: int,
 ) -> None:
     """Whatever the provider answers, nobody is signed in and nothing is raised."""
-    misbehaviour.answer(path, status, body)
+    misbehaviour.answer(
+        path, status, body, "application/jwt" if code == "userinfo_type" else "application/json"
+    )
     browser = site.browser()
 
     response = site.sign_in(browser)
@@ -592,3 +596,38 @@ def test_a_session_store_that_fails_gets_a_page_of_ours(site: Site, settings: An
     assert_refused(broken.get(callback), "site_error", 503)
 
     assert not signed_in(broken)
+
+
+@pytest.mark.parametrize("method", ["client_secret_basic", "client_secret_post", "none"])
+def test_each_way_to_authenticate_as_a_client_works(site: Site, settings: Any, method: str) -> None:
+    """Exactly the registered one is used; a public client has no secret (defects 39 and 40)."""
+    client = site.spatio.register([f"{site.origin}/spatio/callback/"], token_endpoint_auth_method=method)
+    settings.SPATIO_CLIENT_ID = client["client_id"]
+    settings.SPATIO_CLIENT_SECRET = client.get("client_secret", "")
+    settings.SPATIO_CLIENT_AUTH_METHOD = method
+
+    assert site.sign_in(site.browser()).status_code == 302
+
+    (call,) = site.spatio.calls("/oauth2/token")
+    assert ("client_secret" in call.form) == (method == "client_secret_post")
+    assert (call.authorization == "Basic") == (method == "client_secret_basic")
+
+
+def test_another_provider_beside_us_sees_nothing_of_a_sign_in(site: Site, settings: Any) -> None:
+    """Defect 31: with two OpenID Connect backends the first got the other's code and verifier."""
+    with FakeSpatio() as other:
+        settings.OIDC_OP_TOKEN_ENDPOINT = f"{other.issuer}/oauth2/token"
+        settings.OIDC_OP_USER_ENDPOINT = f"{other.issuer}/oauth2/userinfo"
+        settings.OIDC_OP_JWKS_ENDPOINT = f"{other.issuer}/.well-known/jwks.json"
+        settings.OIDC_RP_CLIENT_ID = settings.OIDC_RP_CLIENT_SECRET = "other"
+        settings.OIDC_RP_SIGN_ALGO = "RS256"
+        settings.AUTHENTICATION_BACKENDS = [
+            "mozilla_django_oidc.auth.OIDCAuthenticationBackend",
+            *settings.AUTHENTICATION_BACKENDS,
+        ]
+        browser = site.browser()
+
+        assert site.sign_in(browser).status_code == 302
+
+        assert signed_in(browser)
+        assert other.requests == []

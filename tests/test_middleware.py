@@ -1,6 +1,5 @@
 """The middleware: cheap, lazy, and the end of sessions that are over."""
 
-import asyncio
 from typing import Any
 
 import pytest
@@ -14,7 +13,7 @@ from spatio_django.exceptions import SessionEnded, TokenUnavailable
 from spatio_django.flow import login_url
 from spatio_django.middleware import SpatioMiddleware
 from spatio_django.models import SpatioToken
-from tests.conftest import Site
+from tests.conftest import Site, run_async
 
 User = get_user_model()
 
@@ -193,7 +192,7 @@ def test_an_async_view_is_served_asynchronously(site: Site) -> None:
         await SpatioToken.objects.all().adelete()
         return anonymous, signed_in, (await client.get("/aplain/")).content
 
-    assert asyncio.run(visit()) == (b"async ", b"async ada", b"async ")
+    assert run_async(visit()) == (b"async ", b"async ada", b"async ")
 
 
 def test_the_middleware_before_authentication_says_where_it_belongs(rf: RequestFactory) -> None:
