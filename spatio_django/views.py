@@ -5,7 +5,7 @@ import secrets
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from django.conf import settings
@@ -30,7 +30,6 @@ from mozilla_django_oidc.views import (
 )
 
 from spatio_django import flow, registration, tokens
-from spatio_django.backends import SpatioBackend
 from spatio_django.conf import conf, get_settings
 from spatio_django.exceptions import (
     ConfigurationError,
@@ -43,6 +42,9 @@ from spatio_django.exceptions import (
 )
 from spatio_django.explanations import explanation
 from spatio_django.models import SpatioAccount
+
+if TYPE_CHECKING:
+    from spatio_django.backends import SpatioBackend
 
 logger = logging.getLogger("spatio_django")
 
@@ -357,13 +359,16 @@ class CallbackView(SpatioView, OIDCAuthenticationCallbackView):  # type: ignore[
             user_login_failed.send(sender=__name__, credentials={}, request=request)
         return self.login_failure()
 
-    def backend(self) -> tuple[str, SpatioBackend]:
+    def backend(self) -> tuple[str, "SpatioBackend"]:
         """
         Give the configured :class:`SpatioBackend`, or the subclass of it that the site uses.
 
         Raises:
             ConfigurationError: ``backend_missing``.
         """
+        # Imported here: its parent loads an HTTP and a JWT library, which the URLconf can do without.
+        from spatio_django.backends import SpatioBackend
+
         for path in settings.AUTHENTICATION_BACKENDS:
             kind = import_string(path)
             if isinstance(kind, type) and issubclass(kind, SpatioBackend):
