@@ -57,13 +57,13 @@ def _split(token: Secret) -> tuple[dict[str, Any], dict[str, Any], bytes, bytes]
     text = token.reveal()
     if len(text) > MAX_TOKEN or not (match := _COMPACT.fullmatch(text)):
         return None
-    parts = [base64url.decode(part) for part in match.groups()]
-    if None in parts:
+    header, payload, signature = (base64url.decode(part) for part in match.groups())
+    if header is None or payload is None or signature is None:
         return None
-    header, claims = parse_object(parts[0] or b""), parse_object(parts[1] or b"")
-    if header is None or claims is None:
+    members, claims = parse_object(header), parse_object(payload)
+    if members is None or claims is None:
         return None
-    return header, claims, text.rpartition(".")[0].encode(), parts[2] or b""
+    return members, claims, text.rpartition(".")[0].encode(), signature
 
 
 def _check_header(header: dict[str, Any]) -> str | None:

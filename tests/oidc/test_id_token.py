@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spatio_django.exceptions import InvalidToken
-from spatio_django.oidc.id_token import check_id_token, check_subject
+from spatio_django.oidc.id_token import MAX_TIME, check_id_token, check_subject
 from spatio_django.oidc.secret import Secret
 from tests.oidc.support import CLAIMS, CLIENT_ID, ISSUER, NOW, bounded, outcome
 
@@ -48,6 +48,8 @@ def check(changes: dict[str, Any] | None = None, **options: Any) -> None:
         pytest.param({"auth_time": NOW - 9999}, {}, id="auth-time-not-asked-for"),
         pytest.param({"auth_time": NOW - 360}, {"max_age": 300}, id="auth-time-within-leeway"),
         pytest.param({"auth_time": NOW}, {"max_age": 0}, id="max-age-zero"),
+        pytest.param({"auth_time": NOW + 60}, {"max_age": 0}, id="auth-time-ahead-within-leeway"),
+        pytest.param({"iat": 0, "exp": MAX_TIME}, {}, id="the-ends-of-time"),
         pytest.param({"sub": "a"}, {}, id="sub-short"),
         pytest.param({"sub": "x" * 255}, {}, id="sub-long"),
         pytest.param({"sub": "雪|Zoë 🐈"}, {}, id="sub-in-any-alphabet"),
@@ -85,6 +87,7 @@ def test_an_honest_id_token_passes(changes: dict[str, Any], options: dict[str, A
         pytest.param({"exp": NOW - 60}, "exp", id="expired"),
         pytest.param({"exp": "9999999999"}, "exp", id="exp-as-string"),
         pytest.param({"exp": True}, "exp", id="exp-true"),
+        pytest.param({"exp": MAX_TIME + 1}, "exp", id="exp-after-the-year-9999"),
         pytest.param({"exp": 1e300}, "exp", id="exp-huge"),
         pytest.param({"exp": 10**30}, "exp", id="exp-huge-integer"),
         pytest.param({"exp": float("inf")}, "exp", id="exp-infinite"),

@@ -168,6 +168,18 @@ def test_another_padding_is_not_rs256(signer: Signer) -> None:
     assert refused(f"{signed}.{b64(signature)}", keys(signer.jwk())).code == "signature"
 
 
+def test_a_token_may_be_as_long_as_the_limit_and_no_longer(signer: Signer) -> None:
+    """Checked before anything is parsed."""
+    spare = jose.MAX_TOKEN - len(signer.sign({"x": ""}))
+    longest = max(
+        (signer.sign({"x": "y" * size}) for size in range(spare * 3 // 4 - 3, spare * 3 // 4 + 1)), key=len
+    )
+    assert len(longest) == jose.MAX_TOKEN
+
+    jose.verify(Secret(longest), keys(signer.jwk()))
+    assert refused(longest + "A", keys(signer.jwk())).code == "malformed"
+
+
 def test_no_error_tells_the_token(signer: Signer) -> None:
     """Neither text nor context nor chain of an error shows what was in the token."""
     error = refused(signer.sign(CLAIMS, {"typ": "at+jwt", "kid": "hunter2"}), keys(signer.jwk()))
