@@ -1,15 +1,19 @@
 """The paperwork says what the code does: settings, error codes, quickstart, commands."""
 
 import ast
+import inspect
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
+from django.test import Client
 
 import spatio_django
 from spatio_django import explanations
 from spatio_django.conf import Settings
 from spatio_django.oidc.refusal import KNOWN_ERRORS
+from spatio_django.testing import FakeSpatio
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()
@@ -166,6 +170,28 @@ def test_the_imports_of_the_documentation_work(block: str) -> None:
     for node in ast.walk(ast.parse(block)):
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("spatio_django"):
             exec(compile(ast.Module([node], []), "documentation", "exec"), {})  # noqa: S102 - as above
+
+
+@pytest.mark.parametrize("block", blocks(PAGES["customising.md"], "python"))
+def test_the_examples_of_customising_run(block: str) -> None:
+    """Each is whole: it imports what it uses, and what it overrides is there."""
+    example: dict[str, Any] = {"__name__": "example"}
+    exec(block, example)  # noqa: S102 - as above
+
+    for kind in filter(inspect.isclass, example.values()):
+        if kind.__module__ == "example":
+            for name, value in vars(kind).items():
+                assert not inspect.isfunction(value) or hasattr(kind.__base__, name), name
+
+
+@pytest.mark.django_db
+def test_the_example_of_testing_passes(spatio: FakeSpatio, settings: Any, client: Client) -> None:
+    """The test that sites are told to begin with passes on a site with the quickstart."""
+    (block,) = (block for block in blocks(PAGES["testing.md"], "python") if "def test_" in block)
+    example: dict[str, Any] = {}
+    exec(block, example)  # noqa: S102 - as above
+
+    example["test_members_see_their_page"](spatio, settings, client)
 
 
 # Templates

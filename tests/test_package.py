@@ -9,7 +9,10 @@ from configparser import ConfigParser
 from importlib import metadata
 from pathlib import Path
 
+import pytest
+
 import spatio_django
+from tests.strictness import REQUIRE_ALL, refuse_skip
 
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -95,3 +98,22 @@ def test_what_the_development_provider_imports_is_in_its_extra() -> None:
 def test_types_are_shipped() -> None:
     """Type checkers of a site see this package's annotations."""
     assert (Path(spatio_django.__file__).parent / "py.typed").is_file()
+
+
+@pytest.mark.parametrize(("everything", "outcome"), [("", "skipped"), ("1", "failed")])
+def test_a_skip_is_a_failure_where_everything_must_run(
+    everything: str, outcome: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Continuous integration never passes by skipping; a developer without Chromium isn't held up."""
+    monkeypatch.setenv(REQUIRE_ALL, everything)
+    report = pytest.TestReport(
+        nodeid="tests/test_browser.py::test_x",
+        location=("tests/test_browser.py", 1, "test_x"),
+        keywords={},
+        outcome="skipped",
+        longrepr=("tests/test_browser.py", 1, "Skipped: There is no Chromium."),
+        when="call",
+    )
+
+    assert refuse_skip(report).outcome == outcome
+    assert "There is no Chromium." in str(report.longrepr)
