@@ -4,7 +4,7 @@ import hashlib
 import secrets
 import time
 from collections.abc import Collection
-from typing import Any
+from typing import Any, cast
 
 from django.conf import settings
 from django.contrib import auth
@@ -124,6 +124,12 @@ class SpatioAccess:
         return token.reveal()
 
 
+class SpatioRequest(HttpRequest):
+    """A request as ``SpatioMiddleware`` hands it on, to annotate views with."""
+
+    spatio: SpatioAccess
+
+
 def live_grant(user_id: str | None, handle: str | None) -> SpatioToken | None:
     """
     Give the grant with that handle while it may be used: same user, and active. One query.
@@ -221,7 +227,7 @@ def satisfies(request: HttpRequest, *, scopes: Collection[str], max_age: int | N
         scopes: Scopes that must have been granted.
         max_age: Seconds since the person proved their identity at Spatio, by the ID token's ``auth_time``.
     """
-    grant: SpatioToken | None = request.spatio.grant  # type: ignore[attr-defined]
+    grant = cast(SpatioRequest, request).spatio.grant
     if grant is None or not grant.scopes.issuperset(scopes):
         return False
     auth_time = grant.id_token_claims.get("auth_time")

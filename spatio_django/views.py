@@ -17,6 +17,7 @@ from django.core.exceptions import PermissionDenied, SuspiciousOperation
 from django.db import connections, transaction
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, HttpResponseRedirect, JsonResponse
 from django.shortcuts import render, resolve_url
+from django.urls import get_script_prefix
 from django.utils.decorators import method_decorator
 from django.utils.http import url_has_allowed_host_and_scheme
 from django.utils.module_loading import import_string
@@ -138,7 +139,9 @@ class SpatioView(ContextMixin, View):
             explanation=explanation(error),
             choice=choice,
             retry_url=retry_url,
-            home_url=resolve_url(settings.LOGIN_REDIRECT_URL if self.request.user.is_authenticated else "/"),
+            home_url=resolve_url(
+                settings.LOGIN_REDIRECT_URL if self.request.user.is_authenticated else get_script_prefix()
+            ),
         )
 
 
@@ -174,7 +177,9 @@ class LoginView(SpatioView, OIDCAuthenticationRequestView):  # type: ignore[misc
         ask = self.get_ask(request)
         if request.user.is_authenticated and next_url and not ask.explicit:
             # Sent here by Django for a page that this person may not see: signing in again won't help.
-            return self.render(self.not_allowed_template_name, status=403, next_url=next_url, home_url="/")
+            return self.render(
+                self.not_allowed_template_name, status=403, next_url=next_url, home_url=get_script_prefix()
+            )
         try:
             registered = registration.current()
             redirect_uri = flow.redirect_uri_for(request, registered)
@@ -307,6 +312,7 @@ class CallbackView(SpatioView, OIDCAuthenticationCallbackView):  # type: ignore[
             # The redirect would still belong to the navigation from Spatio, so the browser would not send the
             # new session cookie along. A page of our own that moves on by itself begins a new one.
             response = self.render(self.continue_template_name, next_url=self.success_url)
+            response["Refresh"] = f"0;url={self.success_url}"
         else:
             response = HttpResponseRedirect(self.success_url)
         if self.request.COOKIES.get(flow.SIGNED_OUT_COOKIE):

@@ -7,6 +7,7 @@ from django.shortcuts import render
 from django.urls import include, path
 
 from spatio_django.decorators import spatio_login_required
+from spatio_django.tokens import SpatioRequest
 
 
 def front(request: HttpRequest) -> HttpResponse:
@@ -31,14 +32,14 @@ def other(request: HttpRequest) -> HttpResponse:
     return HttpResponse(f"other page of {request.user.get_username()} {request.META['QUERY_STRING']}")
 
 
-def state(request: HttpRequest) -> JsonResponse:
+def state(request: SpatioRequest) -> JsonResponse:
     """Tell what ``request.spatio`` knows."""
-    account = request.spatio.account  # type: ignore[attr-defined]
+    account = request.spatio.account
     return JsonResponse(
         {
             "user": request.user.get_username(),
             "account": account and account.sub,
-            "scopes": sorted(request.spatio.scopes),  # type: ignore[attr-defined]
+            "scopes": sorted(request.spatio.scopes),
         }
     )
 

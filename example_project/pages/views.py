@@ -10,13 +10,7 @@ from spatio_django.decorators import spatio_login_required
 from spatio_django.exceptions import SpatioError
 from spatio_django.oidc.secret import Secret
 from spatio_django.provider import get_client
-from spatio_django.tokens import SpatioAccess
-
-
-class SpatioRequest(HttpRequest):
-    """A request as the middleware hands it on."""
-
-    spatio: SpatioAccess
+from spatio_django.tokens import SpatioAccess, SpatioRequest
 
 
 def front(request: HttpRequest) -> HttpResponse:
