@@ -12,7 +12,7 @@ import sys
 import tarfile
 import venv
 import zipfile
-from importlib import resources
+from importlib import metadata, resources
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -94,7 +94,8 @@ def inside() -> None:
     import spatio_django
 
     home = Path(spatio_django.__file__).parent
-    assert ROOT not in home.parents or "site-packages" in home.parts, f"imported from {home}"
+    assert "site-packages" in home.parts, f"imported from {home}"
+    assert metadata.version("spatio-django") == spatio_django.__version__
     assert resources.files("spatio_django").joinpath("py.typed").is_file()
     from django.contrib.staticfiles import finders
 

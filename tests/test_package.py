@@ -6,7 +6,6 @@ import sys
 import tomllib
 from collections.abc import Iterable
 from configparser import ConfigParser
-from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -51,11 +50,6 @@ def test_the_oldest_python_is_the_required_one() -> None:
     oldest = min(promised("Programming Language :: Python"), key=lambda text: int(text.split(".")[1]))
 
     assert PROJECT["requires-python"] == f">={oldest}"
-
-
-def test_the_installed_version_is_the_one_of_the_code() -> None:
-    """The version has one source."""
-    assert metadata.version("spatio-django") == spatio_django.__version__
 
 
 def declared(lines: Iterable[str]) -> set[str]:
