@@ -201,12 +201,11 @@ def test_every_template_and_block_for_sites_to_override_is_documented() -> None:
     """A site finds the name of whatever it may replace; none is named that is not there."""
     text = section(PAGES["customising.md"], "Templates")
     folder = ROOT / "spatio_django" / "templates" / "spatio_django"
-    parts = {"page.html", "refresh.html"}  # what the pages share; not for sites
-    shown = {path.name for path in folder.glob("*.html")} - parts
+    shown = {path.name for path in folder.glob("*.html")} - {"page.html"}  # what the pages share
     in_pages = re.findall(r"{% block (spatio_\w+)", (folder / "page.html").read_text())
 
     assert set(re.findall(r"^\| `(\w+\.html)`", text, re.MULTILINE)) == shown
-    assert set(re.findall(r"`(spatio_\w+)`", text)) == {*in_pages, "spatio_head"}
+    assert set(re.findall(r"`(spatio_\w+)`", text)) == set(in_pages)
 
 
 # Commands
