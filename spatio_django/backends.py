@@ -1,5 +1,6 @@
 """A verified sign-in becomes a user of this site."""
 
+import logging
 import re
 import unicodedata
 from collections.abc import Mapping
@@ -10,7 +11,7 @@ from django.contrib.auth import get_user_model
 from django.contrib.auth.backends import ModelBackend
 from django.contrib.auth.base_user import BaseUserManager
 from django.core.exceptions import FieldDoesNotExist, SuspiciousOperation, ValidationError
-from django.db import IntegrityError, models, router, transaction
+from django.db import IntegrityError, OperationalError, models, router, transaction
 from django.http import HttpRequest
 from django.utils.crypto import get_random_string
 from mozilla_django_oidc.auth import OIDCAuthenticationBackend
@@ -18,7 +19,9 @@ from mozilla_django_oidc.auth import OIDCAuthenticationBackend
 from spatio_django.conf import conf, get_settings
 from spatio_django.exceptions import LoginRefused
 from spatio_django.flow import CompletedLogin
-from spatio_django.models import SpatioAccount
+from spatio_django.models import SpatioAccount, authoritative
+
+logger = logging.getLogger("spatio_django")
 
 #: Claims that are kept with the account: those of OpenID Connect Core §5.1 that Spatio has.
 KEPT_CLAIMS = (
@@ -35,6 +38,8 @@ KEPT_CLAIMS = (
 #: Characters of a text claim that are kept; more is no name.
 MAX_CLAIM = 2048
 CREATE_ATTEMPTS = 3
+#: RFC 5321 §4.5.3.1.3, and Django's ``EmailField``.
+MAX_EMAIL = 254
 
 
 def clean_text(value: object, *, most: int = MAX_CLAIM) -> str:
@@ -43,6 +48,11 @@ def clean_text(value: object, *, most: int = MAX_CLAIM) -> str:
         return ""
     kept = "".join(char for char in value[: most * 2] if unicodedata.category(char) not in {"Cc", "Cs"})
     return kept.strip()[:most]
+
+
+def same_address(one: str, other: str) -> bool:
+    """Tell whether two addresses are the same, ASCII letter case aside: a long s is not an s."""
+    return one == other or (one.isascii() and other.isascii() and one.lower() == other.lower())
 
 
 def clean_claims(claims: Mapping[str, Any]) -> dict[str, Any]:
@@ -96,6 +106,7 @@ class SpatioBackend(OIDCAuthenticationBackend):  # type: ignore[misc]  # the par
         """
         self.request = request
         self.account = self.get_account(spatio_login)
+        logger.info("Signed in: %s", self.describe_user_by_claims(dict(spatio_login.claims)))
         return self.account.user
 
     async def aauthenticate(self, request: HttpRequest | None, *, spatio_login: CompletedLogin) -> Any:
@@ -119,12 +130,8 @@ class SpatioBackend(OIDCAuthenticationBackend):  # type: ignore[misc]  # the par
         account = SpatioAccount.objects.identified_by(login.issuer, login.subject)
         if account is None:
             account = self.new_account(login, claims)
-        if not self.user_can_authenticate(account.user):
-            raise LoginRefused("The user is not active.", code="inactive")
-        user = self.update_user(account.user, claims)
-        if user is None:
-            raise LoginRefused("update_user() gave no user.", code="claims_refused")
-        account.user = user
+        else:
+            account.user = self.updated(account.user, claims)
         kept = clean_claims(claims)
         if account.claims != kept:
             account.claims = kept
@@ -149,11 +156,12 @@ class SpatioBackend(OIDCAuthenticationBackend):  # type: ignore[misc]  # the par
                     )
                     account.save(force_insert=True, using=alias)
                     return account
-            except IntegrityError:
-                winner = SpatioAccount.objects.using(alias).identified_by(login.issuer, login.subject)
+            except (IntegrityError, OperationalError):  # MariaDB ends one of two at once with a deadlock
+                winner = SpatioAccount.objects.identified_by(login.issuer, login.subject)
                 if winner is not None:
                     return winner
                 if attempt == CREATE_ATTEMPTS:
+                    self.explain_conflict(claims)
                     raise
                 attempt += 1
 
@@ -163,13 +171,22 @@ class SpatioBackend(OIDCAuthenticationBackend):  # type: ignore[misc]  # the par
         if len(found) > 1:
             raise LoginRefused("More than one user matches.", code="ambiguous")
         if found:
-            return found[0]
+            return self.updated(found[0], claims)
         if not conf.SPATIO_CREATE_USERS:
             raise LoginRefused("This site creates no users at sign-in.", code="no_account")
         user = self.create_user(claims)
         if user is None:
             raise LoginRefused("create_user() made no user.", code="no_account")
         return user
+
+    def updated(self, user: Any, claims: dict[str, Any]) -> Any:
+        """Let an existing user in, after :meth:`update_user`."""
+        if not self.user_can_authenticate(user):
+            raise LoginRefused("The user is not active.", code="inactive")
+        fresh = self.update_user(user, claims)
+        if fresh is None or fresh.pk != user.pk:
+            raise LoginRefused("update_user() did not give the user back.", code="claims_refused")
+        return fresh
 
     # Hooks: override these. Claims are userinfo's over the ID token's, exactly as Spatio sent them.
 
@@ -185,20 +202,24 @@ class SpatioBackend(OIDCAuthenticationBackend):  # type: ignore[misc]  # the par
         """
         Find the existing user that a first sign-in should join. Override to match by something of yours.
 
-        Default: nobody; with ``SPATIO_LINK_VERIFIED_EMAIL`` the one active user with the same verified e-mail
-        address, unless it is staff or a superuser.
+        Default: nobody; with ``SPATIO_LINK_VERIFIED_EMAIL`` the one user with the same verified e-mail
+        address, unless it is staff or a superuser, or belongs to a Spatio account already: whoever signed in
+        with that one first may have given an address that was never theirs.
         """
         users: models.QuerySet[Any] = self.UserModel._default_manager.all()
-        email = clean_text(claims.get("email"))
-        field = self.email_field()
-        if not (conf.SPATIO_LINK_VERIFIED_EMAIL and email and field and claims.get("email_verified") is True):
+        email, field = self.email(claims), self.email_field()
+        # Exactly what was verified: an address that had to be cleaned first is another one.
+        proven = email == claims.get("email") and claims.get("email_verified") is True
+        if not (conf.SPATIO_LINK_VERIFIED_EMAIL and email and field and proven):
             return users.none()
         matches = list(users.filter(**{f"{field}__iexact": email})[:2])
-        # The database's idea of "same letters" can be wider than ours: a long s is an s to some.
+        # The database's idea of "same letters" can be wider than ours.
         safe = [
             user.pk
             for user in matches
-            if getattr(user, field).casefold() == email.casefold() and not self.is_privileged(user)
+            if same_address(getattr(user, field), email)
+            and not self.is_privileged(user)
+            and not authoritative(SpatioAccount).filter(user=user).exists()
         ]
         return users.filter(pk__in=safe) if len(matches) == 1 else users.none()
 
@@ -212,15 +233,17 @@ class SpatioBackend(OIDCAuthenticationBackend):  # type: ignore[misc]  # the par
         model = self.UserModel
         values = self.profile_fields(claims)
         email_field = self.email_field()
-        email = BaseUserManager.normalize_email(clean_text(claims.get("email"), most=254))
+        email = BaseUserManager.normalize_email(self.email(claims))
+        unique = email_field is not None and self.UserModel._meta.get_field(email_field).unique
         if email_field and email:
-            self.check_email(email, email_field, claims)
-            values[email_field] = email
-        if email_field == model.USERNAME_FIELD:
-            if not email:
-                raise LoginRefused("Users here are known by e-mail, and there is none.", code="email_missing")
-            if claims.get("email_verified") is not True:
+            if email_field == model.USERNAME_FIELD and claims.get("email_verified") is not True:
                 raise LoginRefused("Users here are known by verified e-mail.", code="email_unverified")
+            if unique and self.is_taken(email_field, email):
+                # Joining that user would hand an account to whoever controls the address at Spatio.
+                raise LoginRefused("A user with this e-mail address exists.", code="email_taken")
+            values[email_field] = email
+        elif unique:
+            raise LoginRefused("Users here need an e-mail address, and there is none.", code="email_missing")
         # A model that signs in by e-mail often still has Django's unique "username" beside it.
         for name in {model.USERNAME_FIELD, "username"} - {email_field}:
             if self.has_field(name):
@@ -242,18 +265,17 @@ class SpatioBackend(OIDCAuthenticationBackend):  # type: ignore[misc]  # the par
             name = "username"
         field: models.Field[Any, Any] = self.UserModel._meta.get_field(name)
         most = getattr(field, "max_length", None) or 150
-        email = clean_text(claims.get("email"))
+        email = self.email(claims)
         candidates = (claims.get("preferred_username"), email.partition("@")[0], claims.get("name"), "spatio")
         base = next(filter(None, (self.clean_username(text, field, most) for text in candidates)), "spatio")
-        taken = self.UserModel._default_manager
         for suffix in ("", *"23456789"):
             username: str = base[: most - len(suffix)] + suffix
-            if not taken.filter(**{f"{name}__iexact": username}).exists():
+            if not self.is_taken(name, username):
                 return username
         return base[: most - 9] + "-" + get_random_string(8, "abcdefghijkmnpqrstuvwxyz23456789")
 
     def update_user(self, user: Any, claims: dict[str, Any]) -> Any:
-        """Bring *user* up to date at each sign-in and give it back. Override; default: nothing changes."""
+        """Bring an existing *user* up to date, and give it back. Override; default: nothing changes."""
         return user
 
     # What the hooks are made of.
@@ -262,12 +284,19 @@ class SpatioBackend(OIDCAuthenticationBackend):  # type: ignore[misc]  # the par
     def clean_username(text: object, field: "models.Field[Any, Any]", most: int) -> str:
         """Make *text* fit the username field, or give nothing."""
         plain = unicodedata.normalize("NFKC", clean_text(text))
-        username = re.sub(r"[^\w.@+-]+", "-", plain).strip("-.")[:most]
+        # No "@": on a site whose usernames are addresses, it could be somebody else's.
+        username = re.sub(r"[^\w.+-]+", "-", plain).strip("-.")[:most]
         try:
             field.run_validators(username)
         except ValidationError:
             return ""
         return username
+
+    @staticmethod
+    def email(claims: Mapping[str, Any]) -> str:
+        """Give the e-mail address, or nothing: cut to a length it would be another one."""
+        email = clean_text(claims.get("email"))
+        return email if len(email) <= MAX_EMAIL else ""
 
     def email_field(self) -> str | None:
         """Give the name of the user model's e-mail field, or ``None`` if it has none."""
@@ -291,18 +320,23 @@ class SpatioBackend(OIDCAuthenticationBackend):  # type: ignore[misc]  # the par
                 values[name] = clean_text(claims.get(claim), most=most)
         return values
 
-    def check_email(self, email: str, field: str, claims: dict[str, Any]) -> None:
+    def is_taken(self, field: str, text: str) -> bool:
+        """Tell whether a user has that text, in any letter case."""
+        users: models.QuerySet[Any] = self.UserModel._default_manager.filter(**{f"{field}__iexact": text})
+        return users.exists()
+
+    def explain_conflict(self, claims: dict[str, Any]) -> None:
         """
-        Refuse an address that somebody here has, where addresses are unique.
+        Say which claim the database would not take twice, as far as that can be known.
+
+        A model's constraints can be of any kind (``UniqueConstraint(Lower("email"))``): they are met, not
+        read.
 
         Raises:
-            LoginRefused: ``email_taken``. Joining that user would hand an account to whoever controls the
-                address at Spatio.
+            LoginRefused: ``email_taken``.
         """
-        if (
-            getattr(self.UserModel._meta.get_field(field), "unique", False)
-            and self.UserModel._default_manager.filter(**{f"{field}__iexact": email}).exists()
-        ):
+        field, email = self.email_field(), self.email(claims)
+        if field and email and self.is_taken(field, email):
             raise LoginRefused("A user with this e-mail address exists.", code="email_taken")
 
     @staticmethod

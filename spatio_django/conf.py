@@ -23,12 +23,12 @@ class Settings:
     @property
     def SPATIO_CLIENT_ID(self) -> str:
         """Client id. Default: the registration in the database. Setting it makes the row unused."""
-        return getattr(settings, "SPATIO_CLIENT_ID", "")
+        return getattr(settings, "SPATIO_CLIENT_ID", None) or ""
 
     @property
     def SPATIO_CLIENT_SECRET(self) -> str:
         """Client secret that belongs to ``SPATIO_CLIENT_ID``. Default: none, a public client."""
-        return getattr(settings, "SPATIO_CLIENT_SECRET", "")
+        return getattr(settings, "SPATIO_CLIENT_SECRET", None) or ""
 
     @property
     def SPATIO_CLIENT_AUTH_METHOD(self) -> str:
@@ -43,17 +43,16 @@ class Settings:
     @property
     def SPATIO_SCOPES(self) -> tuple[str, ...]:
         """Scopes asked for at sign-in and registration. ``openid`` is always there."""
-        asked: Sequence[str] = getattr(settings, "SPATIO_SCOPES", ("openid", "profile", "email"))
-        return tuple(dict.fromkeys(("openid", *asked)))
+        return tuple(dict.fromkeys(("openid", *_texts("SPATIO_SCOPES", ("openid", "profile", "email")))))
 
     @property
     def SPATIO_BASE_URL(self) -> str:
         """
-        Origin (and script prefix, if any) of the redirect URI, such as ``https://example.com``.
+        Origin of the redirect URI, such as ``https://example.com``: no path, which the URLconf adds.
 
         Default: none; the registered redirect URI whose host is the request's.
         """
-        return str(getattr(settings, "SPATIO_BASE_URL", "")).rstrip("/")
+        return getattr(settings, "SPATIO_BASE_URL", None) or ""
 
     @property
     def SPATIO_ENCRYPTION_KEYS(self) -> tuple[str, ...]:
@@ -63,7 +62,7 @@ class Settings:
         Default: derived from ``SECRET_KEY`` and ``SECRET_KEY_FALLBACKS``; those go on decrypting when this
         is set.
         """
-        return tuple(getattr(settings, "SPATIO_ENCRYPTION_KEYS", ()))
+        return _texts("SPATIO_ENCRYPTION_KEYS", ())
 
     @property
     def SPATIO_HTTP_TIMEOUT(self) -> float:
@@ -93,6 +92,14 @@ class Settings:
         Never staff or superusers. Default ``False``: an address proves less than an account.
         """
         return bool(getattr(settings, "SPATIO_LINK_VERIFIED_EMAIL", False))
+
+
+def _texts(name: str, default: tuple[str, ...]) -> tuple[str, ...]:
+    """Read a list of texts; a single text would be taken apart into its letters."""
+    value: Sequence[str] = getattr(settings, name, default)
+    if isinstance(value, str):
+        raise ImproperlyConfigured(f"{name} is a list of texts, such as {[value]!r}.")
+    return tuple(value)
 
 
 conf = Settings()

@@ -9,7 +9,7 @@ from django.http import HttpRequest, HttpResponseBase
 from django.http.response import HttpResponseRedirect
 
 from spatio_django.flow import login_url
-from spatio_django.tokens import satisfies
+from spatio_django.tokens import access, satisfies
 
 View = TypeVar("View", bound=Callable[..., Any])
 
@@ -46,7 +46,9 @@ def _guard(view: Callable[..., Any], *, scopes: Sequence[str], max_age: int | No
     def challenge(request: HttpRequest) -> HttpResponseBase | None:
         if satisfies(request, scopes=scopes, max_age=max_age):
             return None
-        return HttpResponseRedirect(login_url(request.get_full_path(), scopes=scopes, max_age=max_age))
+        # With what was granted before, so that pages with different scopes don't push each other out.
+        wanted = {*scopes, *access(request).scopes}
+        return HttpResponseRedirect(login_url(request.get_full_path(), scopes=wanted, max_age=max_age))
 
     if iscoroutinefunction(view):
 

@@ -10,15 +10,11 @@ from django.conf import settings
 from django.db import models
 
 from spatio_django.conf import conf
-from spatio_django.exceptions import SpatioError
+from spatio_django.exceptions import Undecryptable
 from spatio_django.oidc.secret import Secret
 
 #: So that another format can follow one day.
 FORMAT = b"\x01"
-
-
-class Undecryptable(SpatioError):
-    """The text was not sealed here, not for this place, or with a key that is no longer configured."""
 
 
 class KeyRing:

@@ -9,6 +9,8 @@ Everything this package raises on purpose::
     │   └── InvalidToken      a JWT whose signature, header or claims do not hold
     ├── LoginNotFound         a callback that matches no pending login: start again
     ├── LoginRefused          the sign-in was genuine, but this site does not let that person in
+    ├── SiteFailure           code of the site failed in the middle of a sign-in: read the log
+    ├── Undecryptable         stored text can't be read: another key, another place, another site
     └── TokenUnavailable      no access token can be handed out now
         └── SessionEnded      and none ever will be again for this session: sign in anew
 
@@ -73,6 +75,19 @@ class LoginNotFound(SpatioError):
 
 class LoginRefused(SpatioError):
     """A person who proved to be who they are, and whom this site's rules do not let in."""
+
+
+class SiteFailure(SpatioError):
+    """
+    Code of the site (a hook, a signal receiver, a template, the database) failed during a sign-in.
+
+    Its text is the traceback, as text: a traceback object would carry the request, and with it ``code`` and
+    ``state``, into error reports that show local variables.
+    """
+
+
+class Undecryptable(SpatioError):
+    """Text that was not sealed here, not for this place, or with a key that is no longer configured."""
 
 
 class TokenUnavailable(SpatioError):

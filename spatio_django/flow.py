@@ -7,22 +7,28 @@ and the flow works with every session engine and with ``SESSION_COOKIE_SAMESITE 
 
 import hashlib
 import json
+import posixpath
 import re
 import time
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
+from django.conf import global_settings, settings
 from django.core import signing
+from django.core.exceptions import TooManyFieldsSent
+from django.db import DatabaseError
 from django.http import HttpRequest, HttpResponse
-from django.urls import reverse
+from django.shortcuts import resolve_url
+from django.urls import Resolver404, resolve, reverse
 from django.utils.http import url_has_allowed_host_and_scheme, urlencode
 
 from spatio_django import registration
 from spatio_django.conf import conf
-from spatio_django.encryption import Undecryptable, key_ring
-from spatio_django.exceptions import LoginNotFound, ProtocolViolation, ProviderRefused
+from spatio_django.encryption import key_ring
+from spatio_django.exceptions import LoginNotFound, ProviderRefused, Undecryptable
 from spatio_django.models import ConsumedState
 from spatio_django.oidc import authorization
 from spatio_django.oidc.responses import TokenResponse
@@ -65,6 +71,19 @@ class Ask:
     prompt: str | None = None
     max_age: int | None = None
     explicit: bool = False
+
+    def login_url(self, next_url: str | None) -> str:
+        """Give the path that begins a sign-in asking for this."""
+        return login_url(next_url, scopes=self.scopes, prompt=self.prompt, max_age=self.max_age)
+
+    def with_parameters(self, extra: dict[str, str]) -> "Ask":
+        """Take ``prompt`` and ``max_age`` out of *extra*, where mozilla-django-oidc's users put them."""
+        ask = self
+        if "prompt" in extra:
+            ask = replace(ask, prompt=extra.pop("prompt"))
+        if "max_age" in extra:
+            ask = replace(ask, max_age=int(extra.pop("max_age")))
+        return ask
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,15 +170,15 @@ class CompletedLogin:
 
     Attributes:
         claims: Userinfo's claims over the ID token's.
-        id_token_claims: The verified ID token.
+        id_token_claims: The verified ID token's, without the nonce, which has served.
         scopes: As granted.
     """
 
     issuer: str
     subject: str
     client_id: str
-    claims: Mapping[str, Any]
-    id_token_claims: Mapping[str, Any]
+    claims: Mapping[str, Any] = field(repr=False)
+    id_token_claims: Mapping[str, Any] = field(repr=False)
     tokens: TokenResponse
     scopes: tuple[str, ...]
     next_url: str | None
@@ -190,8 +209,25 @@ def safe_next(request: HttpRequest, value: str | None) -> str | None:
         or not url_has_allowed_host_and_scheme(value, {request.get_host()})
     ):
         return None
-    own = {reverse(f"spatio:{name}") for name in ("login", "callback", "logout")}
-    return None if urlsplit(value).path in own else value
+    own = {posixpath.normpath(reverse(f"spatio:{name}")) for name in ("login", "callback", "logout")}
+    # Compared as the URLconf will see it; the value itself is never decoded again.
+    return None if posixpath.normpath(unquote(urlsplit(value).path)) in own else value
+
+
+def landing_page() -> str | None:
+    """
+    Give ``LOGIN_REDIRECT_URL`` as an address.
+
+    ``None`` if it is still Django's default and the site has no such page: a first sign-in must not end in a
+    404 because a setting was not thought of.
+    """
+    url = resolve_url(settings.LOGIN_REDIRECT_URL)
+    if settings.LOGIN_REDIRECT_URL == global_settings.LOGIN_REDIRECT_URL:
+        try:
+            resolve(url)
+        except Resolver404:
+            return None
+    return url
 
 
 def login_url(
@@ -236,9 +272,12 @@ def redirect_uri_for(request: HttpRequest, registered: registration.Registration
     ``SPATIO_BASE_URL`` fixes it. Otherwise the registered URI of that host, whose scheme is right even where
     a proxy speaks http to us; if there is none, the first registered. Only a client from the settings, whose
     redirect URIs nobody told us, makes it from the request.
+
+    Raises:
+        ConfigurationError: ``base_url``.
     """
     if conf.SPATIO_BASE_URL:
-        return conf.SPATIO_BASE_URL + reverse("spatio:callback")
+        return registration.redirect_uris([conf.SPATIO_BASE_URL])[0]
     if not registered.redirect_uris:
         return request.build_absolute_uri(reverse("spatio:callback"))
     here = [uri for uri in registered.redirect_uris if same_host(uri, request)]
@@ -286,6 +325,9 @@ def begin(
         created=int(time.time()),
         ask=ask,
     )
+    if len(pending.cookie) + len(pending.sealed()) > MAX_COOKIE_BYTES:
+        # Browsers would not keep it. Better to land on the usual page than nowhere.
+        pending = replace(pending, next_url=None)
     url = authorization.authorization_url(
         client.metadata(),
         client_id=registered.client_id,
@@ -319,43 +361,69 @@ def remember(request: HttpRequest, response: HttpResponse, pending: PendingLogin
     )
     others = {
         name: (PendingLogin.opened(name, text), len(name) + len(text))
-        for name, text in request.COOKIES.items()
-        if _NAME.fullmatch(name) and name != pending.cookie
+        for name, text in flow_cookies(request).items()
+        if name != pending.cookie
     }
     room, places = MAX_COOKIE_BYTES - len(pending.cookie) - len(value), MAX_FLOWS - 1
+    doomed = []
     for name, (other, size) in sorted(
         others.items(), key=lambda item: item[1][0].created if item[1][0] else 0, reverse=True
     ):
         room, places = room - size, places - 1
         if other is None or room < 0 or places < 0:
-            response.delete_cookie(name, samesite="Lax")
+            doomed.append(name)
+    for name in doomed[:MAX_FLOWS]:  # the rest of what somebody planted goes with the next logins
+        response.delete_cookie(name, samesite="Lax")
 
 
-def recall(request: HttpRequest) -> PendingLogin:
+def flow_cookies(request: HttpRequest) -> dict[str, str]:
     """
-    Find the pending login that this callback belongs to.
+    Give the cookies of pending logins, by the names that the browser knows them under.
+
+    Not from ``request.COOKIES``: Django trims Unicode white space off names there. A sibling subdomain may
+    not set ``__Host-…``, but a browser lets it set the same with such a space before it.
+    """
+    found: dict[str, str] = {}
+    for part in request.META.get("HTTP_COOKIE", "").split(";"):
+        name, _, value = part.strip(" \t").partition("=")
+        if _NAME.fullmatch(name):
+            found.setdefault(name, value)
+    return found
+
+
+def recall(request: HttpRequest) -> tuple[PendingLogin, registration.Registration]:
+    """
+    Find the pending login that this callback belongs to, and the client that began it.
 
     Raises:
         LoginNotFound: ``state_missing``, ``state_repeated``, or ``state`` when this browser began no such
-            login, or too long ago.
+            login here, or too long ago.
+        ConfigurationError: This site is not registered any more.
     """
-    state = authorization.callback_state(dict(request.GET.lists()))
+    try:
+        params = dict(request.GET.lists())
+    except TooManyFieldsSent:
+        params = {}
+    state = authorization.callback_state(params)
     digest = hashlib.sha256(state.encode("utf-8", "replace")).hexdigest()
+    cookies = flow_cookies(request)
     for secure in (True, False):
         name = cookie_name(digest, secure=secure)
-        if name in request.COOKIES:
-            pending = PendingLogin.opened(name, request.COOKIES[name])
-            # The name holds only a part of a digest; the state itself is compared too, in constant time.
-            if (
-                pending is not None
-                and pending.state == Secret(state)
-                and pending.issuer == conf.SPATIO_ISSUER
-            ):
-                return pending
+        pending = PendingLogin.opened(name, cookies[name]) if name in cookies else None
+        # The name holds only a part of a digest; the state itself is compared too, in constant time.
+        if pending is None or pending.state != Secret(state) or pending.issuer != conf.SPATIO_ISSUER:
+            continue
+        registered = registration.current()
+        # Begun for this very address: a login begun at a host without https must not end at one with it, or
+        # its cookie, which any subdomain may set, would be as good as one with the prefix.
+        if pending.redirect_uri == redirect_uri_for(request, registered):
+            return pending, registered
     raise LoginNotFound("No login of this browser is waiting for this callback.", code="state")
 
 
-def complete(request: HttpRequest, pending: PendingLogin) -> CompletedLogin:
+def complete(
+    request: HttpRequest, pending: PendingLogin, registered: registration.Registration
+) -> CompletedLogin:
     """
     Judge the callback and, if it holds, redeem its code: once.
 
@@ -369,10 +437,10 @@ def complete(request: HttpRequest, pending: PendingLogin) -> CompletedLogin:
         raise LoginNotFound("This callback was used before.", code="state_used")
     client = get_client()
     metadata = client.metadata()
-    registered = registration.current()
     if not ConsumedState.consume(pending.digest, lifetime=LIFETIME + 60):
         raise LoginNotFound("This callback was used before.", code="state_used")
-    ConsumedState.forget_expired(most=CLEARED_PER_CALLBACK)
+    with suppress(DatabaseError):  # housekeeping: not worth a sign-in
+        ConsumedState.forget_expired(most=CLEARED_PER_CALLBACK)
     code = authorization.read_callback(
         dict(request.GET.lists()),
         state=pending.state,
@@ -385,8 +453,6 @@ def complete(request: HttpRequest, pending: PendingLogin) -> CompletedLogin:
         redirect_uri=pending.redirect_uri,
         code_verifier=pending.code_verifier,
     )
-    if tokens.id_token is None:
-        raise ProtocolViolation("The token answer has no ID token.", code="id_token_missing")
     id_token_claims = client.verify_id_token(
         tokens.id_token,
         client_id=registered.client_id,
@@ -394,6 +460,7 @@ def complete(request: HttpRequest, pending: PendingLogin) -> CompletedLogin:
         access_token=tokens.access_token,
         max_age=pending.ask.max_age,
     )
+    del id_token_claims["nonce"]
     subject: str = id_token_claims["sub"]
     # RFC 6749 §5.1: an answer without scope grants what was asked for.
     scopes = requested_scopes(pending.ask) if tokens.scope is None else tokens.scope
@@ -407,7 +474,7 @@ def complete(request: HttpRequest, pending: PendingLogin) -> CompletedLogin:
         )
     claims = dict(id_token_claims)
     if metadata.userinfo_endpoint and needs_userinfo(claims, scopes):
-        claims |= client.userinfo(tokens.access_token, subject=subject)
+        claims = merged(claims, client.userinfo(tokens.access_token, subject=subject))
     return CompletedLogin(
         issuer=pending.issuer,
         subject=subject,
@@ -418,6 +485,14 @@ def complete(request: HttpRequest, pending: PendingLogin) -> CompletedLogin:
         scopes=tuple(scopes),
         next_url=pending.next_url,
     )
+
+
+def merged(id_token_claims: Mapping[str, Any], userinfo: Mapping[str, Any]) -> dict[str, Any]:
+    """Put userinfo's claims over the ID token's. What one says of an address, it says of its own address."""
+    source = userinfo if "email" in userinfo else id_token_claims
+    claims = {**id_token_claims, **userinfo}
+    claims.pop("email_verified", None)
+    return claims | {name: source[name] for name in ("email_verified",) if name in source}
 
 
 #: Any one of them tells what to call the person.

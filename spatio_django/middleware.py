@@ -3,11 +3,12 @@
 from collections.abc import Awaitable, Callable
 
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction, sync_to_async
+from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
-from spatio_django import tokens
+from spatio_django import flow, tokens
 
 
 class SpatioMiddleware:
@@ -36,7 +37,9 @@ class SpatioMiddleware:
         cookie = self._prepare(request)
         if cookie:
             tokens.end_if_over(request, cookie)
-        return self.get_response(request)
+        response = self.get_response(request)
+        assert isinstance(response, HttpResponseBase)  # noqa: S101 - for the type checker
+        return self._finish(request, response)
 
     async def _answer(self, request: HttpRequest) -> HttpResponseBase:
         cookie = self._prepare(request)
@@ -44,8 +47,8 @@ class SpatioMiddleware:
             # Only when a look is due: an async view pays for no thread otherwise.
             await sync_to_async(tokens.end_if_over)(request, cookie)
         response = self.get_response(request)
-        assert isinstance(response, Awaitable)  # noqa: S101 - for the type checker: is_async says so
-        return await response
+        assert isinstance(response, Awaitable)  # noqa: S101 - for the type checker
+        return self._finish(request, await response)
 
     def _prepare(self, request: HttpRequest) -> str | None:
         """Put ``spatio`` on *request*; give its session cookie if the session is due for a look."""
@@ -56,3 +59,21 @@ class SpatioMiddleware:
             )
         request.spatio = tokens.SpatioAccess(request)  # type: ignore[attr-defined]
         return tokens.session_due(request)
+
+    def _finish(self, request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
+        """
+        Note a sign-out in the browser, whichever view it went through.
+
+        Spatio has no sign-out of its own, so the next sign-in from this browser must ask who it is: on a
+        shared computer, one click would otherwise bring the person back who just left.
+        """
+        if getattr(request, "spatio_signed_out", False):
+            response.set_cookie(
+                flow.SIGNED_OUT_COOKIE,
+                "1",
+                max_age=flow.SIGNED_OUT_LIFETIME,
+                secure=settings.SESSION_COOKIE_SECURE,
+                httponly=True,
+                samesite="Lax",
+            )
+        return response

@@ -4,7 +4,7 @@ import hashlib
 import json
 import secrets
 from contextlib import nullcontext
-from typing import Any
+from typing import Any, TypeVar
 
 from django.conf import settings
 from django.db import IntegrityError, connections, models, router, transaction
@@ -12,6 +12,8 @@ from django.db.models.expressions import Combinable
 from django.utils.translation import gettext_lazy as _
 
 from spatio_django.encryption import Encrypted
+
+M = TypeVar("M", bound=models.Model)
 
 
 class DatabaseNow(models.Func):
@@ -70,7 +72,7 @@ class SpatioClient(models.Model):
     class Meta:
         verbose_name = _("Spatio client")
         verbose_name_plural = _("Spatio clients")
-        indexes = [models.Index(fields=["issuer"], name="spatio_client_issuer")]
+        constraints = [models.UniqueConstraint(fields=["issuer", "client_id"], name="spatio_client")]
 
     def __str__(self) -> str:
         return f"{self.client_name} ({self.client_id})"
@@ -91,13 +93,32 @@ def identity_digest(issuer: str, subject: str) -> str:
     return hashlib.sha256(json.dumps([issuer, subject]).encode()).hexdigest()
 
 
+def authoritative(model: type[M]) -> models.QuerySet[M]:
+    """
+    Give a query on the database that *model* is written to.
+
+    Who is signed in is not asked of a replica: it may not have heard of the sign-in yet, or of its end.
+    """
+    return model._default_manager.using(router.db_for_write(model))
+
+
+class IdentityDigest(models.CharField):  # type: ignore[type-arg]
+    """The column that makes (issuer, sub) unique: computed whenever a row is written."""
+
+    def pre_save(self, model_instance: models.Model, add: bool) -> str:
+        """Compute it."""
+        digest = identity_digest(*(getattr(model_instance, name) for name in ("issuer", "sub")))
+        setattr(model_instance, self.attname, digest)
+        return digest
+
+
 class AccountQuerySet(models.QuerySet["SpatioAccount"]):
     """Accounts."""
 
     def identified_by(self, issuer: str, subject: str) -> "SpatioAccount | None":
         """Give the account of that person with its user, or ``None``."""
-        digest = identity_digest(issuer, subject)
-        return self.select_related("user").filter(identity_digest=digest).first()
+        accounts = self.using(router.db_for_write(SpatioAccount)).select_related("user")
+        return accounts.filter(identity_digest=identity_digest(issuer, subject)).first()
 
 
 class SpatioAccount(models.Model):
@@ -108,7 +129,7 @@ class SpatioAccount(models.Model):
     )
     issuer = models.CharField(_("issuer"), max_length=255)
     sub = models.CharField(_("subject"), max_length=255)
-    identity_digest = models.CharField(max_length=64, unique=True, editable=False)
+    identity_digest = IdentityDigest(max_length=64, unique=True, editable=False)
     claims = models.JSONField(_("claims"), default=dict)
     created_at = models.DateTimeField(_("connected at"), auto_now_add=True)
 
@@ -120,11 +141,6 @@ class SpatioAccount(models.Model):
 
     def __str__(self) -> str:
         return self.name or self.email or self.sub
-
-    def save(self, **kwargs: Any) -> None:
-        """Save, with the digest that makes (issuer, sub) unique."""
-        self.identity_digest = identity_digest(self.issuer, self.sub)
-        super().save(**kwargs)
 
     @property
     def name(self) -> str:

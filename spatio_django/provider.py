@@ -1,10 +1,12 @@
 """Composition root: settings and Django's cache become one :class:`~spatio_django.oidc.client.Client`."""
 
-import threading
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from django.core import signing
 from django.core.cache import cache
+from django.db import connections
 
 from spatio_django.conf import conf
 
@@ -31,7 +33,6 @@ def unseal(sealed: str) -> bytes | None:
 
 #: By settings; more than one only where a process changes them, as tests do.
 _clients: dict[tuple[str, float, str | None], tuple["Client", "Http"]] = {}
-_lock = threading.Lock()
 
 
 def get_client() -> "Client":
@@ -39,25 +40,37 @@ def get_client() -> "Client":
     key = (conf.SPATIO_ISSUER, conf.SPATIO_HTTP_TIMEOUT, conf.SPATIO_HTTP_PROXY)
     found = _clients.get(key)
     if found is None:
-        with _lock:
-            found = _clients.get(key) or _clients.setdefault(key, _new_client(*key))
+        # setdefault is atomic: threads agree on one, without a lock that a fork could leave locked.
+        found = _clients.setdefault(key, _new_client(*key))
     return found[0]
 
 
 def _new_client(issuer: str, timeout: float, proxy: str | None) -> tuple["Client", "Http"]:
     # Imported with the first sign-in, not with the site: requests, josepy and what they bring are slow.
-    from spatio_django.oidc.cache import Documents
+    from spatio_django.oidc.cache import Documents, in_thread
     from spatio_django.oidc.client import Client
     from spatio_django.oidc.http import Http
 
     http = Http(timeout=timeout, proxy=proxy)
-    documents = Documents(cache=cache, seal=seal, unseal=unseal)
+    documents = Documents(
+        cache=cache,
+        seal=seal,
+        unseal=unseal,
+        background=lambda work: in_thread(partial(_closing_connections, work)),
+    )
     return Client(issuer=issuer, http=http, documents=documents), http
+
+
+def _closing_connections(work: Callable[[], None]) -> None:
+    """Do *work* in a thread that ends then; with a cache in the database it has a connection."""
+    try:
+        work()
+    finally:
+        connections.close_all()
 
 
 def close() -> None:
     """Close connections and forget documents, as if the process were new."""
-    with _lock:
-        for _, http in _clients.values():
-            http.close()
-        _clients.clear()
+    for _, http in _clients.values():
+        http.close()
+    _clients.clear()

@@ -2,14 +2,15 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 from urllib.parse import urlsplit
 
 from django.urls import reverse
 
 from spatio_django.conf import conf
 from spatio_django.exceptions import ConfigurationError
-from spatio_django.models import SpatioClient
+from spatio_django.models import SpatioClient, authoritative
+from spatio_django.oidc.registration import AUTH_METHODS, ClientMetadata
 from spatio_django.oidc.secret import Secret
 from spatio_django.provider import get_client
 
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 
 #: What the provider takes (the contract, section 5).
 MAX_REDIRECT_URIS = 10
-AUTH_METHODS: "tuple[AuthMethod, ...]" = ("client_secret_basic", "client_secret_post", "none")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +48,9 @@ class Registration:
 
 def stored() -> SpatioClient | None:
     """Give the newest registration of the configured issuer in the database, or ``None``."""
-    return SpatioClient.objects.filter(issuer=conf.SPATIO_ISSUER).order_by("-pk").first()
+    rows = authoritative(SpatioClient).filter(issuer=conf.SPATIO_ISSUER).order_by("-pk")
+    # Compared here too: some databases take …/Tenant for …/tenant.
+    return next((row for row in rows if row.issuer == conf.SPATIO_ISSUER), None)
 
 
 def current() -> Registration:
@@ -88,9 +90,8 @@ def known_method(name: str) -> "AuthMethod":
     Raises:
         ConfigurationError: ``auth_method``.
     """
-    for method in AUTH_METHODS:
-        if name == method:
-            return method
+    if name in AUTH_METHODS:
+        return cast("AuthMethod", name)
     raise ConfigurationError(f"SPATIO_CLIENT_AUTH_METHOD can't be {name!r}.", code="auth_method")
 
 
@@ -99,7 +100,7 @@ def redirect_uris(base_urls: Iterable[str]) -> tuple[str, ...]:
     Give the redirect URI of each base URL, from the URLconf.
 
     Args:
-        base_urls: Origins such as ``https://example.com``; a script prefix is added by the URLconf.
+        base_urls: Origins such as ``https://example.com``; the URLconf adds the path, and a script prefix.
 
     Raises:
         ConfigurationError: ``base_url`` for anything but an http(s) origin, or none, or too many.
@@ -107,10 +108,10 @@ def redirect_uris(base_urls: Iterable[str]) -> tuple[str, ...]:
     path = reverse("spatio:callback")
     found = []
     for base_url in base_urls:
-        parts = urlsplit(base_url)
-        if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment:
+        if not is_origin(base_url):
             raise ConfigurationError(
-                f"{base_url!r} is no base URL: write it like https://example.com.", code="base_url"
+                f"{base_url!r} is no base URL: write it like https://example.com, without a path.",
+                code="base_url",
             )
         found.append(base_url.rstrip("/") + path)
     if not found:
@@ -121,6 +122,17 @@ def redirect_uris(base_urls: Iterable[str]) -> tuple[str, ...]:
     if len(found) > MAX_REDIRECT_URIS:
         raise ConfigurationError(f"Spatio takes {MAX_REDIRECT_URIS} redirect URIs at most.", code="base_url")
     return tuple(dict.fromkeys(found))
+
+
+def is_origin(url: str) -> bool:
+    """Tell whether *url* is http or https, a host, perhaps a port, and nothing more."""
+    try:
+        parts = urlsplit(url)
+        port_is_sane = parts.port != 0
+    except ValueError:
+        return False
+    rest = parts._replace(scheme="", netloc="").geturl()
+    return parts.scheme in {"http", "https"} and bool(parts.hostname) and port_is_sane and rest in {"", "/"}
 
 
 def register(uris: tuple[str, ...], *, client_name: str) -> SpatioClient:
@@ -139,8 +151,6 @@ def register(uris: tuple[str, ...], *, client_name: str) -> SpatioClient:
 
     RFC 7591 §3.
     """
-    from spatio_django.oidc.registration import ClientMetadata
-
     answer = get_client().register(
         ClientMetadata(
             redirect_uris=uris,

@@ -1,6 +1,7 @@
 """Stored grants over time: kept at sign-in, used by ``request.spatio``, dropped at sign-out."""
 
 import hashlib
+import logging
 import secrets
 import time
 from collections.abc import Collection
@@ -9,13 +10,16 @@ from typing import Any, cast
 from django.conf import settings
 from django.contrib import auth
 from django.contrib.sessions.backends.base import SessionBase
+from django.core.exceptions import ImproperlyConfigured
+from django.db import DatabaseError, router
 from django.http import HttpRequest
-from django.utils.functional import cached_property
 
-from spatio_django.encryption import Undecryptable
-from spatio_django.exceptions import SessionEnded, TokenUnavailable
+from spatio_django.exceptions import SessionEnded, TokenUnavailable, Undecryptable
 from spatio_django.flow import CompletedLogin
-from spatio_django.models import SpatioAccount, SpatioToken, from_now
+from spatio_django.models import SpatioAccount, SpatioToken, authoritative, from_now
+from spatio_django.oidc.id_token import LEEWAY
+
+logger = logging.getLogger("spatio_django")
 
 #: Where the session keeps the handle of its grant: all it ever holds of ours.
 SESSION_KEY = "_spatio_grant"
@@ -50,8 +54,7 @@ def store(request: HttpRequest, login: CompletedLogin, account: SpatioAccount) -
 def drop(handle: str | None) -> None:
     """Delete the grant with that handle, if there is one: its session is signed out, others are not."""
     if handle:
-        for grant in SpatioToken.objects.filter(handle=handle):
-            grant.delete()
+        authoritative(SpatioToken).filter(handle=handle).delete()
 
 
 def peek(request: HttpRequest) -> tuple[str | None, str | None]:
@@ -81,15 +84,24 @@ class SpatioAccess:
 
     def __init__(self, request: HttpRequest) -> None:
         self._request = request
+        self._known: tuple[tuple[Any, str | None], SpatioToken | None] | None = None
 
     def __repr__(self) -> str:
         return "<SpatioAccess>"
 
-    @cached_property
+    @property
     def grant(self) -> SpatioToken | None:
-        """The grant of this session, if it and its user are there and the user is active; else ``None``."""
-        user_id, handle = self._request.session.get(auth.SESSION_KEY), self._request.session.get(SESSION_KEY)
-        return live_grant(user_id, handle)
+        """
+        The grant of this session, if its user is signed in; else ``None``. One query, then remembered.
+
+        Django is asked who that is, so whatever ends a session for it (a changed password, an inactive user,
+        a backend's own rule) ends this too.
+        """
+        user = self._request.user
+        handle = self._request.session.get(SESSION_KEY) if user.is_authenticated else None
+        if self._known is None or self._known[0] != (user.pk, handle):
+            self._known = ((user.pk, handle), live_grant(self._request.session.get(auth.SESSION_KEY), handle))
+        return self._known[1]
 
     @property
     def account(self) -> SpatioAccount | None:
@@ -128,6 +140,8 @@ class SpatioRequest(HttpRequest):
     """A request as ``SpatioMiddleware`` hands it on, to annotate views with."""
 
     spatio: SpatioAccess
+    #: Somebody who had signed in with Spatio signs out with this request.
+    spatio_signed_out: bool
 
 
 def live_grant(user_id: str | None, handle: str | None) -> SpatioToken | None:
@@ -139,7 +153,8 @@ def live_grant(user_id: str | None, handle: str | None) -> SpatioToken | None:
     """
     if not (user_id and handle):
         return None
-    grant = SpatioToken.objects.with_clock().select_related("account__user").filter(handle=handle).first()
+    grants = SpatioToken.objects.using(router.db_for_write(SpatioToken)).with_clock()
+    grant = grants.select_related("account__user").filter(handle=handle).first()
     if grant is None:
         return None
     user = grant.account.user
@@ -214,7 +229,11 @@ def end_if_over(request: HttpRequest, cookie: str) -> None:
     """
     user_id, handle = peek(request)
     if handle is not None and live_grant(user_id, handle) is None:
+        # Nobody signed out here, so the next sign-in need not ask who it is: see grant_signed_out.
+        del request.session[SESSION_KEY]
         auth.logout(request)
+        # Django 5.2 leaves what request.auser() found before.
+        vars(request).pop("_acached_user", None)
         return
     memo.looked(cookie, handle)
 
@@ -227,17 +246,37 @@ def satisfies(request: HttpRequest, *, scopes: Collection[str], max_age: int | N
         scopes: Scopes that must have been granted.
         max_age: Seconds since the person proved their identity at Spatio, by the ID token's ``auth_time``.
     """
-    grant = cast(SpatioRequest, request).spatio.grant
+    grant = access(request).grant
     if grant is None or not grant.scopes.issuperset(scopes):
         return False
     auth_time = grant.id_token_claims.get("auth_time")
-    return max_age is None or (auth_time is not None and grant.now - auth_time <= max_age)
+    # The same leeway as for the ID token itself, or a sign-in that just passed there would fail here.
+    return max_age is None or (auth_time is not None and grant.now - auth_time <= max_age + LEEWAY)
+
+
+def access(request: HttpRequest) -> SpatioAccess:
+    """
+    Give ``request.spatio``.
+
+    Raises:
+        ImproperlyConfigured: The middleware is missing.
+    """
+    found: SpatioAccess | None = getattr(request, "spatio", None)
+    if found is None:
+        raise ImproperlyConfigured("Add spatio_django.middleware.SpatioMiddleware to MIDDLEWARE.")
+    return found
 
 
 def grant_signed_out(*, request: HttpRequest | None, **kwargs: Any) -> None:
     """Drop the grant of a session that signs out, anywhere (receiver of ``user_logged_out``)."""
-    if request is not None and hasattr(request, "session"):
-        drop(request.session.get(SESSION_KEY))
+    handle = request.session.get(SESSION_KEY) if request is not None and hasattr(request, "session") else None
+    if request is not None and handle:
+        try:
+            drop(handle)
+        except DatabaseError:
+            # Django empties the session after this: better that a row stays than that the person does.
+            logger.exception("The grant of a session that signed out could not be deleted.")
+        cast(SpatioRequest, request).spatio_signed_out = True
 
 
 def grant_deleted(*, instance: SpatioToken, **kwargs: Any) -> None:

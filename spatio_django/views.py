@@ -15,7 +15,14 @@ from django.contrib.auth.models import AnonymousUser
 from django.contrib.auth.signals import user_login_failed
 from django.core.exceptions import PermissionDenied, SuspiciousOperation
 from django.db import connections, transaction
-from django.http import HttpRequest, HttpResponse, HttpResponseBase, HttpResponseRedirect, JsonResponse
+from django.http import (
+    HttpRequest,
+    HttpResponse,
+    HttpResponseBase,
+    HttpResponseNotAllowed,
+    HttpResponseRedirect,
+    JsonResponse,
+)
 from django.shortcuts import render, resolve_url
 from django.urls import get_script_prefix
 from django.utils.decorators import method_decorator
@@ -30,7 +37,7 @@ from mozilla_django_oidc.views import (
     OIDCLogoutView,
 )
 
-from spatio_django import flow, registration, tokens
+from spatio_django import explanations, flow, registration, tokens
 from spatio_django.conf import conf, get_settings
 from spatio_django.exceptions import (
     ConfigurationError,
@@ -39,9 +46,10 @@ from spatio_django.exceptions import (
     ProtocolViolation,
     ProviderRefused,
     ProviderUnavailable,
+    SiteFailure,
     SpatioError,
+    Undecryptable,
 )
-from spatio_django.explanations import explanation
 from spatio_django.models import SpatioAccount
 
 if TYPE_CHECKING:
@@ -52,6 +60,8 @@ logger = logging.getLogger("spatio_django")
 #: Errors that ``prompt=none`` gives when a page has to be shown after all (OpenID Connect Core §3.1.2.6).
 INTERACTION_NEEDED = frozenset({"login_required", "consent_required", "interaction_required"})
 
+PLAIN = "text/plain; charset=utf-8"
+
 #: HTTP status of the page that explains an error, by class. A site that is not set up counts as unavailable.
 STATUSES: tuple[tuple[type[SpatioError], int], ...] = (
     (LoginNotFound, 400),
@@ -61,18 +71,6 @@ STATUSES: tuple[tuple[type[SpatioError], int], ...] = (
     (ConfigurationError, 503),
     (ProtocolViolation, 502),
 )
-
-
-class SiteFailure(SpatioError):
-    """
-    Code of the site (a hook, a signal receiver, the database) failed in the middle of a sign-in.
-
-    Its text is the traceback, as text: a traceback object would carry the request, and with it ``code`` and
-    ``state``, into error reports that show local variables.
-    """
-
-    def __init__(self, cause: Exception) -> None:
-        super().__init__("".join(traceback.format_exception(cause)), code="site_error")
 
 
 def outside_transactions(view: Callable[..., Any]) -> Callable[..., Any]:
@@ -106,6 +104,10 @@ class SpatioView(ContextMixin, View):
         response["Referrer-Policy"] = "same-origin"
         return response
 
+    def http_method_not_allowed(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        """Refuse other methods, without Django's log record: the address may hold an unused code."""
+        return unlogged(HttpResponseNotAllowed([name.upper() for name in self.http_method_names]))
+
     def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
         """Give the context of our templates. Override to add to it."""
         return super().get_context_data(base_template=conf.SPATIO_BASE_TEMPLATE, **kwargs)
@@ -120,10 +122,10 @@ class SpatioView(ContextMixin, View):
 
         Override to present it your way. ``error.code`` is stable; its text is for developers.
         """
-        choice = error.code == "access_denied"
+        choice = is_choice(error)
         reference = secrets.token_hex(4)
         logger.log(
-            logging.INFO if choice else logging.WARNING,
+            level(error),
             "Sign-in ended: %s [%s] %s",
             error.code,
             reference,
@@ -136,12 +138,10 @@ class SpatioView(ContextMixin, View):
             status=status,
             code=error.code,
             reference=reference,
-            explanation=explanation(error),
+            explanation=explanations.explanation(error),
             choice=choice,
             retry_url=retry_url,
-            home_url=resolve_url(
-                settings.LOGIN_REDIRECT_URL if self.request.user.is_authenticated else get_script_prefix()
-            ),
+            home_url=get_script_prefix(),
         )
 
 
@@ -174,11 +174,16 @@ class LoginView(SpatioView, OIDCAuthenticationRequestView):  # type: ignore[misc
                 },
                 status=401,
             )
-        ask = self.get_ask(request)
+        extra = dict(self.get_extra_params(request))
+        ask = self.get_ask(request).with_parameters(extra)
         if request.user.is_authenticated and next_url and not ask.explicit:
             # Sent here by Django for a page that this person may not see: signing in again won't help.
             return self.render(
-                self.not_allowed_template_name, status=403, next_url=next_url, home_url=get_script_prefix()
+                self.not_allowed_template_name,
+                status=403,
+                next_url=next_url,
+                retry_url=flow.login_url(next_url),
+                home_url=get_script_prefix(),
             )
         try:
             registered = registration.current()
@@ -190,7 +195,7 @@ class LoginView(SpatioView, OIDCAuthenticationRequestView):  # type: ignore[misc
                 redirect_uri=redirect_uri,
                 next_url=next_url,
                 ask=ask,
-                extra=self.get_extra_params(request),
+                extra=extra,
             )
         except SpatioError as error:
             return self.error_page(error, retry_url=request.get_full_path())
@@ -199,7 +204,7 @@ class LoginView(SpatioView, OIDCAuthenticationRequestView):  # type: ignore[misc
         return response
 
     def get_extra_params(self, request: HttpRequest) -> Mapping[str, str]:
-        """Give further parameters of the authorization request. Override to add some."""
+        """Give further parameters of the authorization request, ``prompt`` and ``max_age`` among them."""
         return {}
 
     def get_ask(self, request: HttpRequest) -> flow.Ask:
@@ -210,17 +215,15 @@ class LoginView(SpatioView, OIDCAuthenticationRequestView):  # type: ignore[misc
         fresh proof of identity, because the person is still signed in at Spatio.
         """
         ask = flow.asked(request)
-        if ask.prompt is None and request.COOKIES.get(flow.SIGNED_OUT_COOKIE):
-            return replace(ask, prompt="login")
-        return ask
+        return replace(ask, prompt="login") if request.COOKIES.get(flow.SIGNED_OUT_COOKIE) else ask
 
     def page_login_url(self, request: HttpRequest, page: str | None) -> str:
         """Give the address that signs in and leads back to *page*, not to the fragment a script asked for."""
+        next_url = None
         if page and url_has_allowed_host_and_scheme(page, {request.get_host()}):
             parts = urlsplit(page)
-            page = parts.path + (f"?{parts.query}" if parts.query else "")
-            return flow.login_url(flow.safe_next(request, page))
-        return flow.login_url()
+            next_url = flow.safe_next(request, parts.path + (f"?{parts.query}" if parts.query else ""))
+        return flow.asked(request).login_url(next_url)
 
     def to_registered_host(self, request: HttpRequest, redirect_uri: str) -> HttpResponse:
         """
@@ -252,6 +255,7 @@ class CallbackView(SpatioView, OIDCAuthenticationCallbackView):  # type: ignore[
     continue_template_name = "spatio_django/continue.html"
 
     pending: flow.PendingLogin | None = None
+    signing_in = False
     error: SpatioError
     login: flow.CompletedLogin
     user: Any
@@ -260,22 +264,30 @@ class CallbackView(SpatioView, OIDCAuthenticationCallbackView):  # type: ignore[
     def get(self, request: HttpRequest) -> HttpResponse:
         """Complete the pending login that the callback belongs to."""
         try:
-            self.pending = flow.recall(request)
-            self.login = flow.complete(request, self.pending)
-            response = self.sign_in(request)
-        except SpatioError as error:
-            self.error = error
-            response = self.failed(request)
-        except Exception as error:  # noqa: BLE001 - whatever a site's hook, receiver or database raises
-            self.abandon(request)
-            self.error = SiteFailure(error)
-            response = self.failed(request)
-        if self.pending is not None:
-            flow.remember(request, response, flow.used_up(self.pending))
+            response = self.answer(request)
+            if self.pending is not None:
+                flow.remember(request, response, flow.used_up(self.pending))
+        except Exception as error:  # noqa: BLE001 - our own page failed: a site's template or receiver, or all is down
+            logger.error("Sign-in ended: site_error %s", SiteFailure(traceback_of(error), code="site_error"))  # noqa: TRY400 - see traceback_of
+            # No template, no user, no session: whatever failed may be needed for those.
+            response = HttpResponse(str(explanations.BY_CODE["site_error"]), status=503, content_type=PLAIN)
         # A failure was logged above. Django's own record would carry the request along, and error mails would
         # show "code" and "state" in its address.
-        response._has_been_logged = True  # type: ignore[attr-defined]  # noqa: SLF001
-        return response
+        return unlogged(response)
+
+    def answer(self, request: HttpRequest) -> HttpResponse:
+        """Sign in, or say why not."""
+        try:
+            self.pending, registered = flow.recall(request)
+            self.login = flow.complete(request, self.pending, registered)
+            return self.sign_in(request)
+        except SpatioError as error:
+            self.error = error
+        except Exception as error:  # noqa: BLE001 - whatever a site's hook, receiver or database raises
+            self.error = SiteFailure(traceback_of(error), code="site_error")
+        if self.signing_in:
+            self.abandon(request)
+        return self.failed(request)
 
     def sign_in(self, request: HttpRequest) -> HttpResponse:
         """Turn what was verified into a user and a session."""
@@ -299,6 +311,7 @@ class CallbackView(SpatioView, OIDCAuthenticationCallbackView):  # type: ignore[
         The grant is stored after ``auth.login``, which empties the session when another user held it, and the
         grant that this session held before is dropped.
         """
+        self.signing_in = True
         session = self.request.session
         before, key = session.get(tokens.SESSION_KEY), session.session_key
         auth.login(self.request, self.user)
@@ -331,14 +344,15 @@ class CallbackView(SpatioView, OIDCAuthenticationCallbackView):  # type: ignore[
         if self.pending is None:
             return flow.login_url()
         ask = self.pending.ask
-        prompt = None if ask.prompt == "none" else ask.prompt
-        return flow.login_url(self.pending.next_url, scopes=ask.scopes, prompt=prompt, max_age=ask.max_age)
+        return replace(ask, prompt=None if ask.prompt == "none" else ask.prompt).login_url(
+            self.pending.next_url
+        )
 
     @property
     def success_url(self) -> str:
-        """Where a sign-in leads: the page it began at, or ``LOGIN_REDIRECT_URL``."""
+        """Where a sign-in leads: the page it began at, or ``LOGIN_REDIRECT_URL``, or the front page."""
         next_url = self.pending.next_url if self.pending else None
-        return next_url or resolve_url(settings.LOGIN_REDIRECT_URL)
+        return next_url or flow.landing_page() or get_script_prefix()
 
     @property
     def failure_url(self) -> str | None:
@@ -360,7 +374,7 @@ class CallbackView(SpatioView, OIDCAuthenticationCallbackView):  # type: ignore[
             return HttpResponseRedirect(self.success_url)
         if self.pending and self.pending.ask.prompt == "none" and self.error.code in INTERACTION_NEEDED:
             return HttpResponseRedirect(self.retry_url)
-        if self.error.code != "access_denied":
+        if not is_choice(self.error):
             # Without credentials: those of an OpenID Connect login are secrets, and receivers log them.
             user_login_failed.send(sender=__name__, credentials={}, request=request)
         return self.login_failure()
@@ -391,27 +405,42 @@ class LogoutView(SpatioView, OIDCLogoutView):  # type: ignore[misc]  # the paren
 
     def post(self, request: HttpRequest) -> HttpResponse:
         """End the local session; its grant is dropped with it."""
-        was_spatio = tokens.peek(request)[1] is not None
         auth.logout(request)
-        response = HttpResponseRedirect(self.redirect_url)
-        if was_spatio:
-            # Spatio has no sign-out of its own, so the next sign-in from this browser must ask who it is:
-            # on a shared computer, one click would otherwise bring the person back who just left.
-            response.set_cookie(
-                flow.SIGNED_OUT_COOKIE,
-                "1",
-                max_age=flow.SIGNED_OUT_LIFETIME,
-                secure=settings.SESSION_COOKIE_SECURE,
-                httponly=True,
-                samesite="Lax",
-            )
-        return response
+        return HttpResponseRedirect(self.redirect_url)
 
     @property
     def redirect_url(self) -> str:
         """Where signing out leads: ``next`` from the form, or ``LOGOUT_REDIRECT_URL``, or the front page."""
         next_url = flow.safe_next(self.request, self.request.POST.get("next"))
         return next_url or resolve_url(settings.LOGOUT_REDIRECT_URL or "/")
+
+
+def is_choice(error: SpatioError) -> bool:
+    """Tell whether the person declined at Spatio; from the token endpoint the same code would be a fault."""
+    return error.code == "access_denied" and "status" not in error.context
+
+
+def level(error: SpatioError) -> int:
+    """Give the level to log *error* at: what an operator must mend is an error."""
+    if isinstance(error, SiteFailure | ConfigurationError | Undecryptable):
+        return logging.ERROR
+    return logging.INFO if is_choice(error) else logging.WARNING
+
+
+def traceback_of(error: Exception) -> str:
+    """
+    Give the traceback of *error* as text.
+
+    A traceback object would carry the request, and with it ``code`` and ``state``, into error reports that
+    show local variables.
+    """
+    return "".join(traceback.format_exception(error))
+
+
+def unlogged(response: HttpResponse) -> HttpResponse:
+    """Keep Django from logging *response* together with its request."""
+    response._has_been_logged = True  # type: ignore[attr-defined]  # noqa: SLF001 - there is no public way
+    return response
 
 
 def is_htmx(request: HttpRequest) -> bool:

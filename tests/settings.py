@@ -77,4 +77,8 @@ _DATABASES = {
         "OPTIONS": {"charset": "utf8mb4"},
     },
 }
-DATABASES = {"default": _DATABASES[os.environ.get("SPATIO_TESTS_DATABASE", "sqlite")]}
+DATABASES = {
+    "default": _DATABASES[os.environ.get("SPATIO_TESTS_DATABASE", "sqlite")],
+    # Sites have more than one.
+    "other": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"},
+}

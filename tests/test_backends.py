@@ -11,7 +11,7 @@ from django.db import IntegrityError, connection
 
 from spatio_django.backends import SpatioBackend, clean_claims, clean_text
 from spatio_django.exceptions import LoginRefused
-from spatio_django.flow import CompletedLogin
+from spatio_django.flow import CompletedLogin, merged
 from spatio_django.models import SpatioAccount, SpatioToken
 from spatio_django.oidc.responses import TokenResponse
 from spatio_django.oidc.secret import Secret
@@ -119,6 +119,60 @@ def test_linking_needs_true_and_nothing_like_it(settings: Any, claim: Any) -> No
     assert sign_in(email="ada@example.com", email_verified=claim).pk != ada.pk
 
 
+@pytest.mark.parametrize(
+    "email", ["boss\x01@example.com", " boss@example.com", "boss@example.com\x7f", "bo\u017fs@example.com"]
+)
+def test_linking_takes_the_address_that_was_verified_and_no_other(settings: Any, email: str) -> None:
+    """What has to be cleaned first, or only looks alike, is another address."""
+    settings.SPATIO_LINK_VERIFIED_EMAIL = True
+    boss = User.objects.create_user("boss", "boss@example.com")
+
+    assert sign_in(email=email, email_verified=True).pk != boss.pk
+
+
+def test_linking_joins_nobody_who_came_from_spatio(settings: Any) -> None:
+    """Who came first with an unverified address must not have the victim join them (pre-hijacking)."""
+    settings.SPATIO_LINK_VERIFIED_EMAIL = True
+    attacker = sign_in("acc_attacker", email="victim@example.com", email_verified=False)
+
+    victim = sign_in("acc_victim", email="victim@example.com", email_verified=True)
+
+    assert victim.pk != attacker.pk
+
+
+def test_linking_leaves_no_account_at_an_inactive_user(settings: Any) -> None:
+    """Refused, and not half joined."""
+    settings.SPATIO_LINK_VERIFIED_EMAIL = True
+    User.objects.create_user("ada", "ada@example.com", is_active=False)
+
+    assert refusal(email="ada@example.com", email_verified=True) == "inactive"
+    assert SpatioAccount.objects.count() == 0
+
+
+def test_an_address_that_does_not_fit_is_left_out() -> None:
+    """Cut to size it would be another address."""
+    long = "a" * 250 + "@example.com"
+
+    assert sign_in(email=long, email_verified=True).email == ""
+
+
+@pytest.mark.parametrize(
+    ("id_token", "userinfo", "verified"),
+    [
+        ({"email": "a", "email_verified": True}, {"email": "b"}, None),
+        ({"email": "a", "email_verified": True}, {"email": "b", "email_verified": False}, False),
+        ({"email": "a"}, {"email_verified": True}, None),
+        ({"email": "a", "email_verified": True}, {"name": "x"}, True),
+        ({}, {"email": "a", "email_verified": True}, True),
+    ],
+)
+def test_what_one_source_says_of_an_address_is_not_said_of_the_others(
+    id_token: dict[str, Any], userinfo: dict[str, Any], verified: Any
+) -> None:
+    """``email_verified`` belongs to the ``email`` beside it."""
+    assert merged(id_token, userinfo).get("email_verified") is verified
+
+
 @pytest.mark.parametrize("rights", [{"is_staff": True}, {"is_superuser": True}])
 def test_linking_never_joins_staff(settings: Any, rights: Any) -> None:
     """Rights need more proof than an address."""
@@ -202,6 +256,7 @@ def test_an_inactive_user_is_not_let_in() -> None:
         ({"preferred_username": "Ada Lovelace!"}, "Ada-Lovelace"),
         ({"email": "ada.l@example.com"}, "ada.l"),
         ({"name": "Zoë Ångström-李"}, "Zoë-Ångström-李"),
+        ({"preferred_username": "victim@example.com"}, "victim-example.com"),
         ({"preferred_username": "\x00\x1b[31m", "name": "Bo"}, "31m"),
         ({"preferred_username": 7, "email": ["x"], "name": {}}, "spatio"),
         ({}, "spatio"),
@@ -430,6 +485,14 @@ class Vanishing(SpatioBackend):
         """Give nobody."""
 
 
+class Swapping(SpatioBackend):
+    """Gives another user back."""
+
+    def update_user(self, user: Any, claims: dict[str, Any]) -> Any:
+        """Give somebody else."""
+        return User.objects.create_user("somebody-else")
+
+
 class Nobody(SpatioBackend):
     """Lets nobody in, quietly."""
 
@@ -448,13 +511,14 @@ class Foreign(SpatioBackend):
 class Crashing(SpatioBackend):
     """Has a bug."""
 
-    def update_user(self, user: Any, claims: dict[str, Any]) -> Any:
+    def verify_claims(self, claims: dict[str, Any]) -> bool:
         """Crash."""
         raise RuntimeError("the hook's own bug")
 
 
 def test_the_hooks_of_mozilla_django_oidc_live() -> None:
     """``verify_claims``, ``update_user``, ``filter_users_by_claims`` mean what they meant."""
+    assert Hooked().authenticate(None, spatio_login=completed(family_name="K")).last_name == "K"
     assert Hooked().authenticate(None, spatio_login=completed(family_name="L")).last_name == "L"
     known = User.objects.create_user("acc_9")
     assert Matching().authenticate(None, spatio_login=completed("acc_9")).pk == known.pk
@@ -462,13 +526,19 @@ def test_the_hooks_of_mozilla_django_oidc_live() -> None:
 
 @pytest.mark.parametrize(
     ("backend", "code"),
-    [(Refusing, "claims_refused"), (Absent, "no_account"), (Vanishing, "claims_refused")],
+    [
+        (Refusing, "claims_refused"),
+        (Absent, "no_account"),
+        (Vanishing, "claims_refused"),
+        (Swapping, "claims_refused"),
+    ],
 )
 def test_a_hook_that_says_no_is_obeyed(backend: type[SpatioBackend], code: str) -> None:
     """With a code that tells which."""
-    assert sign_in("acc_0")
+    known = "acc_new" if backend is Absent else "acc_1"
+    assert sign_in()
     with pytest.raises(LoginRefused) as caught:
-        backend().authenticate(None, spatio_login=completed())
+        backend().authenticate(None, spatio_login=completed(known))
     assert caught.value.code == code
 
 

@@ -9,7 +9,8 @@ from urllib.parse import parse_qs, urlencode, urlsplit
 import pytest
 from django.contrib.auth import get_user_model
 from django.contrib.auth.signals import user_login_failed
-from django.db import connection
+from django.core.management import call_command
+from django.db import OperationalError, connection
 from django.test import Client
 
 from spatio_django.models import ConsumedState, SpatioAccount, SpatioToken
@@ -207,6 +208,167 @@ def test_ten_callbacks_at_once_make_one_token_call(site: Site) -> None:
 
     assert len(site.spatio.calls("/oauth2/token")) == 1
     assert statuses == [302] + [400] * 9
+
+
+@pytest.mark.django_db(transaction=True)
+def test_logins_begun_at_once_are_both_kept(site: Site) -> None:
+    """Two clicks that start from the same cookies: the browser gets two cookies, and neither is lost."""
+    browser = site.browser()
+    twins = [site.browser(), site.browser()]
+    urls = [site.begin(twin, next=f"/other/?{number}") for number, twin in enumerate(twins)]
+    for twin in twins:
+        browser.cookies.update(twin.cookies)
+
+    assert [browser.get(site.authorize(url))["Location"] for url in urls] == ["/other/?0", "/other/?1"]
+
+
+def test_a_cookie_with_a_space_before_its_name_is_none(site: Site) -> None:
+    """Django trims Unicode white space off names; browsers let anybody set such a ``__Host-`` cookie."""
+    call_command("spatio_register", "--base-url", "https://testserver", "--force", verbosity=0)
+    attacker = site.browser()
+    url = attacker.get("/spatio/login/", secure=True)["Location"]
+    callback = site.authorize(url).removeprefix("https://testserver")
+    ((name, morsel),) = ((name, morsel) for name, morsel in attacker.cookies.items() if "flow" in name)
+
+    def arrive(prefix: str) -> Any:
+        header = f"{prefix}{name}={morsel.value}".encode().decode("latin1")
+        return site.browser().get(callback, secure=True, HTTP_COOKIE=header)
+
+    assert_refused(arrive("\u2000"), "state", 400)
+    assert arrive("").status_code == 302
+
+
+def test_a_login_begun_at_another_address_does_not_end_here(site: Site, settings: Any) -> None:
+    """A flow without the cookie prefix of https is worth nothing at the https site."""
+    browser = site.browser()
+    callback = site.authorize(site.begin(browser))
+    settings.SPATIO_BASE_URL = "https://testserver"
+
+    assert_refused(browser.get(callback, secure=True), "state", 400)
+    settings.SPATIO_BASE_URL = ""
+    assert browser.get(callback).status_code == 302
+
+
+def test_a_login_begun_at_another_provider_does_not_end_at_this_one(site: Site, settings: Any) -> None:
+    """Its code goes to no other token endpoint (mix-up)."""
+    browser = site.browser()
+    callback = site.authorize(site.begin(browser))
+    issuer = settings.SPATIO_ISSUER
+    settings.SPATIO_ISSUER = "https://api.spatio.app"
+
+    assert_refused(browser.get(callback), "state", 400)
+    settings.SPATIO_ISSUER = issuer
+    assert browser.get(callback).status_code == 302
+
+
+def test_a_login_from_the_future_is_none(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A clock that was put back must not make a pending login live for ever."""
+    import time
+
+    browser = site.browser()
+    callback = site.authorize(site.begin(browser))
+    early = time.time() - 61
+    with monkeypatch.context() as patch:
+        patch.setattr("spatio_django.flow.time.time", lambda: early)
+        assert_refused(browser.get(callback), "state", 400)
+    assert browser.get(callback).status_code == 302
+
+
+def test_a_thousand_parameters_change_nothing(site: Site) -> None:
+    """A page of ours, and whoever is signed in stays so."""
+    browser = site.browser()
+    site.sign_in(browser)
+    query = "&".join(f"a{number}=1" for number in range(1001))
+
+    assert_refused(browser.get(f"/spatio/callback/?{query}"), "state_missing", 400)
+
+    assert signed_in(browser)
+
+
+def test_a_failure_before_the_sign_in_leaves_the_session_alone(site: Site, settings: Any) -> None:
+    """A hook that crashes while somebody signs in again does not sign them out."""
+    browser = site.browser()
+    site.sign_in(browser)
+    callback = site.authorize(site.begin(browser))
+    settings.AUTHENTICATION_BACKENDS = ["tests.test_backends.Crashing", *settings.AUTHENTICATION_BACKENDS]
+
+    assert_refused(browser.get(callback), "site_error", 503)
+
+    assert signed_in(browser)
+
+
+def test_housekeeping_that_fails_stops_nobody(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Old states can be cleared away another time."""
+
+    def fail(*, most: int) -> int:
+        raise OperationalError("locked")
+
+    monkeypatch.setattr(ConsumedState, "forget_expired", fail)
+
+    assert site.sign_in(site.browser()).status_code == 302
+
+
+@pytest.mark.parametrize("how", ["receiver", "template"])
+def test_even_a_page_of_ours_that_fails_raises_nothing(
+    site: Site, settings: Any, how: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The last resort needs no template, user or session; an error report would show the address."""
+
+    def crash(**kwargs: Any) -> None:
+        raise RuntimeError("the receiver's own bug")
+
+    if how == "template":
+        settings.SPATIO_BASE_TEMPLATE = "no-such-template.html"
+    else:
+        user_login_failed.connect(crash)
+    try:
+        response = site.browser().get("/spatio/callback/?state=x&code=secret-code")
+    finally:
+        user_login_failed.disconnect(crash)
+
+    assert (response.status_code, response["Content-Type"]) == (503, "text/plain; charset=utf-8")
+    assert "secret-code" not in caplog.text
+    assert "site_error" in caplog.text
+
+
+def test_a_refusal_of_the_token_endpoint_is_not_the_persons_choice(
+    site: Site, misbehaviour: Misbehaviour
+) -> None:
+    """``access_denied`` is a choice only in the callback."""
+    misbehaviour.answer("/oauth2/token", "400 Bad", b'{"error": "access_denied"}')
+
+    assert_refused(site.sign_in(site.browser()), "access_denied", 403)
+
+
+def test_declining_is_no_failed_login(site: Site) -> None:
+    """Packages that lock addresses out count ``user_login_failed``."""
+    heard: list[Any] = []
+
+    def hear(**kwargs: Any) -> None:
+        heard.append(kwargs)
+
+    user_login_failed.connect(hear)
+    try:
+        browser = site.browser()
+        browser.get(site.authorize(site.begin(browser), allow=False))
+        assert heard == []
+        browser.get("/spatio/callback/?state=x")
+    finally:
+        user_login_failed.disconnect(hear)
+
+    assert len(heard) == 1
+
+
+def test_other_methods_are_refused_without_a_record_of_the_address(
+    site: Site, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Django logs a 405 together with its request, and the code in it is still good."""
+    browser = site.browser()
+    callback = site.authorize(site.begin(browser))
+
+    assert browser.head(callback).status_code == 405
+
+    assert not any(hasattr(record, "request") for record in caplog.records)
 
 
 def test_tabs_do_not_disturb_each_other(site: Site) -> None:

@@ -9,7 +9,8 @@ from django.core import serializers
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spatio_django.encryption import KeyRing, Undecryptable, key_ring
+from spatio_django.encryption import KeyRing, key_ring
+from spatio_django.exceptions import Undecryptable
 from spatio_django.models import SpatioAccount, SpatioClient, SpatioToken
 from spatio_django.oidc.secret import Secret
 

@@ -2,9 +2,12 @@
 
 from urllib.parse import parse_qs, urlsplit
 
+import pytest
 from django.contrib.auth import get_user_model
+from django.db import OperationalError
 from django.test import Client
 
+from spatio_django.flow import login_url
 from spatio_django.models import SpatioToken
 from tests.conftest import Site
 
@@ -57,6 +60,46 @@ def test_the_form_says_where_signing_out_leads(site: Site) -> None:
 
     assert browser.post("/spatio/logout/", {"next": "/plain/"})["Location"] == "/plain/"
     assert browser.post("/spatio/logout/", {"next": "//evil.example"})["Location"] == "/"
+
+
+def test_signing_out_in_the_admin_makes_spatio_ask_too(site: Site) -> None:
+    """Whichever view it was; and a silent sign-in does not get past it."""
+    browser = site.browser()
+    site.sign_in(browser)
+    User.objects.update(is_staff=True)
+    browser.post("/admin/logout/")
+
+    for url in ("/spatio/login/", login_url("/other/", prompt="none")):
+        sent = browser.get(url)["Location"]
+        assert parse_qs(urlsplit(sent).query)["prompt"] == ["login"]
+
+
+def test_a_grant_that_is_gone_does_not_make_spatio_ask(site: Site) -> None:
+    """Nobody signed out: the person comes back with one redirect."""
+    browser = site.browser()
+    site.sign_in(browser)
+    SpatioToken.objects.all().delete()
+    assert browser.get("/me/").status_code == 302
+
+    assert "prompt" not in parse_qs(urlsplit(site.begin(browser)).query)
+
+
+def test_signing_out_works_when_the_grant_can_not_be_deleted(
+    site: Site, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Better that a row stays than that the person does."""
+
+    def fail(handle: str | None) -> None:
+        raise OperationalError("the table is locked")
+
+    browser = site.browser()
+    site.sign_in(browser)
+    monkeypatch.setattr("spatio_django.tokens.drop", fail)
+
+    assert browser.post("/spatio/logout/").status_code == 302
+
+    assert browser.get("/state/").json()["user"] == ""
+    assert "could not be deleted" in caplog.text
 
 
 def test_signing_out_a_password_session_asks_nothing_of_spatio(site: Site) -> None:

@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from django.contrib.auth import get_user_model
+from django.contrib.auth import get_user_model, logout
 from django.core.exceptions import ImproperlyConfigured
 from django.http import HttpRequest, HttpResponse
 from django.test import AsyncClient, Client, RequestFactory
@@ -166,11 +166,13 @@ def test_an_expired_token_is_not_handed_out(site: Site) -> None:
 
 def test_a_token_of_a_copied_database_is_not_handed_out(site: Site, settings: Any) -> None:
     """Without the key it can't be opened, and Spatio is not called: production's tokens stay whole."""
+    settings.SPATIO_ENCRYPTION_KEYS = ["production's"]
     browser = site.browser()
     site.sign_in(browser)
-    request = request_of(browser)
+    assert request_of(browser).spatio.access_token
     site.spatio.requests.clear()
-    settings.SECRET_KEY = "the staging host's"
+    settings.SPATIO_ENCRYPTION_KEYS = ["the staging host's"]
+    request = request_of(browser)
 
     with pytest.raises(SessionEnded) as caught:
         _ = request.spatio.access_token
@@ -232,7 +234,7 @@ def test_recent_sign_ins_pass_and_old_ones_are_asked_again(site: Site, settings:
     site.sign_in(browser)
     assert browser.get("/recent/").content == b"recent"
     grant = SpatioToken.objects.get()
-    grant.id_token_claims["auth_time"] -= 301
+    grant.id_token_claims["auth_time"] -= 300 + 61
     grant.save()
 
     challenge = browser.get("/recent/")
@@ -242,6 +244,73 @@ def test_recent_sign_ins_pass_and_old_ones_are_asked_again(site: Site, settings:
     assert "max_age=300" in url
     assert browser.get(site.authorize(url))["Location"] == "/recent/"
     assert browser.get("/recent/").content == b"recent"
+
+
+def test_a_sign_in_just_now_is_recent_enough_for_anybody(site: Site, rf: RequestFactory) -> None:
+    """``max_age=0`` is met by the sign-in it asked for, and a clock that differs makes no endless circle."""
+    browser = site.browser()
+    site.sign_in(browser)
+    request = request_of(browser)
+
+    assert tokens.satisfies(request, scopes=(), max_age=0)
+    assert not tokens.satisfies(request, scopes=("files",), max_age=0)
+
+
+def test_a_script_on_a_demanding_page_is_told_the_demand(site: Site) -> None:
+    """The address that a ``fetch`` gets asks for what the page needs."""
+    browser = site.browser()
+    challenge = browser.get("/recent/", headers={"Sec-Fetch-Mode": "cors"})["Location"]
+    headers = {"Sec-Fetch-Mode": "cors", "Referer": "http://testserver/other/"}
+
+    told = browser.get(challenge, headers=headers).json()["login_url"]
+
+    url = browser.get(told)["Location"]
+    assert "max_age=300" in url
+    assert browser.get(site.authorize(url))["Location"] == "/other/"
+
+
+def test_a_demanding_page_without_the_middleware_says_what_is_missing(rf: RequestFactory) -> None:
+    """With the line to add."""
+    with pytest.raises(ImproperlyConfigured, match="MIDDLEWARE"):
+        tokens.access(rf.get("/"))
+
+
+def test_what_ends_a_session_for_django_ends_the_access_to_spatio(site: Site) -> None:
+    """A changed password signs all sessions out, and their tokens are handed out no more."""
+    browser = site.browser()
+    site.sign_in(browser)
+    assert browser.get("/only/").status_code == 200
+    user = User.objects.get()
+    user.set_password("new")
+    user.save()
+
+    assert browser.get("/only/").status_code == 302
+    assert request_of(browser).spatio.account is None
+
+
+def test_request_spatio_follows_the_session_within_a_request(site: Site) -> None:
+    """Signed out in a view, the request has nothing any more."""
+    browser = site.browser()
+    site.sign_in(browser)
+    request = request_of(browser)
+    assert request.spatio.account
+
+    logout(request)
+
+    assert request.spatio.account is None
+
+
+def test_a_user_that_async_code_looked_up_before_us_is_gone_too(site: Site) -> None:
+    """Django 5.2's ``logout`` leaves what ``request.auser()`` remembered."""
+    browser = site.browser()
+    site.sign_in(browser)
+    request = request_of(browser)
+    request._acached_user = request.user
+    SpatioToken.objects.all().delete()
+
+    tokens.end_if_over(request, "cookie")
+
+    assert run_async(request.auser()).is_anonymous
 
 
 def test_a_page_for_spatio_people_lets_no_password_session_in(site: Site) -> None:

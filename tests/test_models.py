@@ -54,6 +54,18 @@ def test_a_state_is_used_once_outside_transactions() -> None:
     assert not ConsumedState.consume("a" * 64, lifetime=60)
 
 
+def test_accounts_made_in_bulk_are_unique_too(django_user_model: Any) -> None:
+    """The digest is computed by the column, whichever way a row is written."""
+    user = django_user_model.objects.create_user("ada")
+    made = [SpatioAccount(user=user, issuer="https://i", sub=sub) for sub in ("a", "b")]
+
+    SpatioAccount.objects.bulk_create(made)
+
+    found = SpatioAccount.objects.identified_by("https://i", "b")
+    assert found is not None
+    assert found.sub == "b"
+
+
 def test_an_account_without_a_name_is_shown_all_the_same() -> None:
     """By its address, or by what Spatio calls it."""
     assert str(SpatioAccount(sub="acc_1", claims={"email": "a@example.com"})) == "a@example.com"

@@ -1,9 +1,13 @@
 """One client per process, and a shared cache that others can write to."""
 
+import queue
+import time
 from typing import Any
 
+import pytest
 from django.core import signing
 from django.core.cache import cache
+from django.db import connection, connections
 
 from spatio_django import provider
 from tests.conftest import Site
@@ -63,3 +67,21 @@ def test_a_cache_that_is_down_stops_nobody(site: Site, settings: Any) -> None:
     provider.close()
 
     assert site.sign_in(site.browser()).status_code == 302
+
+
+@pytest.mark.django_db(transaction=True)
+def test_work_beside_a_request_leaves_no_database_connection() -> None:
+    """Documents are fetched again in a thread, and the shared cache may be in the database."""
+    used: queue.Queue[Any] = queue.Queue()
+
+    def work() -> None:
+        connection.ensure_connection()
+        used.put(connections["default"])
+
+    provider.get_client()._documents._background(work)
+
+    of_thread = used.get(timeout=5)
+    deadline = time.monotonic() + 5
+    while of_thread.connection is not None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert of_thread.connection is None

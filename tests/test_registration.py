@@ -85,6 +85,9 @@ def test_another_address_is_registered_only_when_told_to() -> None:
         ["--base-url", "ftp://example.com"],
         ["--base-url", "https://"],
         ["--base-url", "https://example.com/?a=1"],
+        ["--base-url", "https://example.com/app"],
+        ["--base-url", "https://[x"],
+        ["--base-url", "https://example.com:99999"],
         [word for number in range(11) for word in ("--base-url", f"https://{number}.example.com")],
     ],
 )
@@ -125,6 +128,16 @@ def test_a_registration_that_fails_leaves_nothing(
         run("--base-url", "https://example.com")
 
     assert SpatioClient.objects.count() == 0
+
+
+def test_an_issuer_is_compared_letter_by_letter(settings: Any) -> None:
+    """Some databases take …/Tenant for …/tenant."""
+    SpatioClient.objects.create(issuer="https://i.example/Tenant", client_id="c", client_name="n")
+    settings.SPATIO_ISSUER = "https://i.example/Tenant"
+    assert registration.stored() is not None
+    settings.SPATIO_ISSUER = "https://i.example/tenant"
+
+    assert registration.stored() is None
 
 
 def test_settings_win_over_the_row(settings: Any) -> None:

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import AnonymousUser
-from django.template import RequestContext, Template
+from django.template import Context, RequestContext, Template
 from django.test import RequestFactory
 
 from spatio_django.flow import login_url
@@ -42,6 +42,7 @@ def test_two_buttons_bring_one_stylesheet(rf: RequestFactory) -> None:
         ("{% spatio_login_button next='/mine/' %}", "/?next=/other/", "/mine/"),
         ("{% spatio_login_button next=request.path %}", "/page/", "/page/"),
         ("{% spatio_login_button %}", "/?next=//evil.example", None),
+        ("{% spatio_login_button %}", "/page/?a=1", None),
     ],
 )
 def test_the_button_keeps_next(rf: RequestFactory, source: str, url: str, target: str | None) -> None:
@@ -49,6 +50,22 @@ def test_the_button_keeps_next(rf: RequestFactory, source: str, url: str, target
     html = render(rf, source, url).replace("&amp;", "&")
 
     assert f'href="{login_url(target)}"' in html
+
+
+def test_without_a_page_to_land_on_the_button_leads_back(rf: RequestFactory, settings: Any) -> None:
+    """Django's default leads to /accounts/profile/, which few sites have: no first sign-in ends in a 404."""
+    settings.LOGIN_REDIRECT_URL = "/accounts/profile/"
+
+    html = render(rf, "{% spatio_login_button %}", "/page/?a=1").replace("&amp;", "&")
+
+    assert f'href="{login_url("/page/?a=1")}"' in html
+
+
+def test_a_page_without_a_request_has_a_button_too() -> None:
+    """Error pages and e-mails are rendered so."""
+    html = Template("{% load spatio %}{% spatio_login_button %}").render(Context())
+
+    assert 'href="/spatio/login/"' in html
 
 
 def test_labels_can_be_given(rf: RequestFactory) -> None:

@@ -93,8 +93,7 @@ class Client:
         Raises:
             ConfigurationError: ``client_secret``, if the registered way needs one.
             ProviderUnavailable, ProviderRefused, ProtocolViolation: As
-                :meth:`~spatio_django.oidc.responses.TokenResponse.from_answer`; ``id_token`` if the answer
-                has none: without it nobody has signed in.
+                :meth:`~spatio_django.oidc.responses.TokenResponse.from_answer`.
 
         OpenID Connect Core 1.0 §3.1.3.1, RFC 6749 §4.1.3, RFC 7636 §4.5.
         """
@@ -107,14 +106,11 @@ class Client:
         basic = _authenticate(credentials, fields)
         endpoint = self.metadata().token_endpoint
         answer = self._http.post_form(endpoint, fields, basic=basic, limit=TOKEN_LIMIT)
-        tokens = TokenResponse.from_answer(answer)
-        if tokens.id_token is None:
-            raise ProtocolViolation("The answer has no ID token.", code="id_token")
-        return tokens
+        return TokenResponse.from_answer(answer)
 
     def verify_id_token(
         self,
-        id_token: Secret,
+        id_token: Secret | None,
         *,
         client_id: str,
         nonce: Secret | str,
@@ -125,7 +121,7 @@ class Client:
         Return the claims of an ID token after every check that there is.
 
         Args:
-            id_token: As it came.
+            id_token: As it came, if it came.
             client_id: Ours.
             nonce: Of the pending login.
             access_token: The one that came along.
@@ -134,10 +130,13 @@ class Client:
         Raises:
             InvalidToken: As :func:`~spatio_django.oidc.jose.verify` and
                 :func:`~spatio_django.oidc.id_token.check_id_token`.
+            ProtocolViolation: ``id_token``, if there is none: without it nobody has signed in.
             ProviderUnavailable, ProtocolViolation: Metadata or keys can't be had.
 
         OpenID Connect Core 1.0 §3.1.3.7.
         """
+        if id_token is None:
+            raise ProtocolViolation("There is no ID token.", code="id_token")
         from spatio_django.oidc import keys  # here: the rest of sign-in gets by without cryptography
 
         claims = keys.verify(

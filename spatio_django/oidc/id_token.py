@@ -14,6 +14,9 @@ MAX_TIME = 253_402_300_799
 #: Characters of ``sub`` (OpenID Connect Core 1.0 §2).
 MAX_SUBJECT = 255
 
+#: Seconds of clock skew between provider and site that are forgiven.
+LEEWAY = 60
+
 
 def check_id_token(
     claims: Mapping[str, Any],
@@ -24,7 +27,7 @@ def check_id_token(
     access_token: Secret | None,
     max_age: int | None,
     now: float,
-    leeway: float = 60,
+    leeway: float = LEEWAY,
 ) -> None:
     """
     Return if *claims* are about a sign-in that this client began, at this issuer, just now.

@@ -26,11 +26,16 @@ def spatio_login_button(context: RequestContext, next: str | None = None, label:
     Show the "Sign in with Spatio" button: an ordinary link, with its stylesheet, without script.
 
     Args:
-        next: The page to land on. Default: the ``next`` that the current page was asked with, if any.
+        next: The page to land on. Default: the ``next`` that the current page was asked with; else
+            ``LOGIN_REDIRECT_URL``; else, where that leads nowhere, the current page.
         label: The text. Default: "Sign in with Spatio".
     """
-    request = context.request
-    target = flow.safe_next(request, next or request.GET.get("next"))
+    # Error pages and e-mails are rendered without a request.
+    request = getattr(context, "request", None)
+    target = None
+    if request is not None:
+        fallback = None if flow.landing_page() else request.get_full_path()
+        target = flow.safe_next(request, next or request.GET.get("next") or fallback)
     return {
         "login_url": flow.login_url(target),
         "label": label or _("Sign in with Spatio"),

@@ -198,13 +198,10 @@ def test_credentials_do_not_show_their_secret() -> None:
     assert "hunter2" not in repr(CONFIDENTIAL)
 
 
-def test_a_token_response_without_an_id_token_is_no_sign_in() -> None:
+def test_a_sign_in_without_an_id_token_is_none() -> None:
     """Spatio sends none when ``openid`` was not granted."""
-    provider = Provider()
-    provider.http.answers[ISSUER + "/oauth2/token"] = json_answer(TOKENS | {"id_token": None})
-
     with pytest.raises(ProtocolViolation) as caught:
-        provider.exchange()
+        Provider().client.verify_id_token(None, client_id="rp", nonce="n", access_token=None, max_age=None)
 
     assert caught.value.code == "id_token"
 
