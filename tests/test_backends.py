@@ -7,7 +7,8 @@ import pytest
 from django.contrib.auth import aauthenticate, authenticate, get_user_model
 from django.contrib.auth.models import User as DjangoUser
 from django.core.exceptions import PermissionDenied, SuspiciousOperation
-from django.db import IntegrityError, connection
+from django.core.validators import RegexValidator
+from django.db import IntegrityError, connection, models
 
 from spatio_django.backends import SpatioBackend, clean_claims, clean_text
 from spatio_django.exceptions import LoginRefused
@@ -379,6 +380,31 @@ def test_a_hook_that_never_fits_the_database_is_given_up() -> None:
 
 
 @pytest.mark.django_db(transaction=True)
+def test_an_address_that_the_database_will_not_take_twice_is_explained() -> None:
+    """Constraints of any kind are met, not read: ``UniqueConstraint(Lower("email"))`` for one."""
+
+    class Constrained(SpatioBackend):
+        """Its users' table refuses the row."""
+
+        def create_user(self, claims: dict[str, Any]) -> Any:
+            """Be refused."""
+            raise IntegrityError
+
+    User.objects.create_user("ada", "Ada@example.com")
+
+    with pytest.raises(LoginRefused) as caught:
+        Constrained().authenticate(None, spatio_login=completed(email="ada@example.com"))
+    assert caught.value.code == "email_taken"
+
+
+def test_a_username_that_the_field_does_not_take_is_no_username() -> None:
+    """The field's own validators decide, and the next claim is tried."""
+    letters: models.Field[Any, Any] = models.CharField(validators=[RegexValidator("^[a-z]+$")])
+
+    assert SpatioBackend.clean_username("ada", letters, 10) == "ada"
+    assert SpatioBackend.clean_username("ada-1", letters, 10) == ""
+
+
 def test_password_logins_are_not_captured(settings: Any) -> None:
     """Defects 30 and 32: neither ``authenticate`` nor ``aauthenticate`` reacts to a password."""
     eve = DjangoUser.objects.create_user("eve", password="right")
