@@ -112,7 +112,7 @@ def inside() -> None:
         call_command("spatio_register", "--base-url", "http://testserver")
         browser = Client(headers={"Sec-Fetch-Mode": "navigate"})
         page = browser.get("/").content.decode()
-        assert 'href="/spatio/login/"' in page, page
+        assert 'href="/spatio/login/' in page, page
         to_provider = browser.get("/spatio/login/", {"next": "/?here"})["Location"]
         assert to_provider.startswith(spatio.issuer), to_provider
         callback = spatio.sign_in(to_provider).removeprefix("http://testserver")
