@@ -379,7 +379,6 @@ def test_a_hook_that_never_fits_the_database_is_given_up() -> None:
         Broken().authenticate(None, spatio_login=completed("acc_2"))
 
 
-@pytest.mark.django_db(transaction=True)
 def test_an_address_that_the_database_will_not_take_twice_is_explained() -> None:
     """Constraints of any kind are met, not read: ``UniqueConstraint(Lower("email"))`` for one."""
 
@@ -405,6 +404,7 @@ def test_a_username_that_the_field_does_not_take_is_no_username() -> None:
     assert SpatioBackend.clean_username("ada-1", letters, 10) == ""
 
 
+@pytest.mark.django_db(transaction=True)
 def test_password_logins_are_not_captured(settings: Any) -> None:
     """Defects 30 and 32: neither ``authenticate`` nor ``aauthenticate`` reacts to a password."""
     eve = DjangoUser.objects.create_user("eve", password="right")
