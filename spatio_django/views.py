@@ -267,8 +267,8 @@ class CallbackView(SpatioView, OIDCAuthenticationCallbackView):  # type: ignore[
             response = self.answer(request)
             if self.pending is not None:
                 flow.remember(request, response, flow.used_up(self.pending))
-        except Exception as error:  # noqa: BLE001 - our own page failed: a site's template or receiver, or all is down
-            logger.error("Sign-in ended: site_error %s", SiteFailure(traceback_of(error), code="site_error"))  # noqa: TRY400 - see traceback_of
+        except Exception as error:  # noqa: BLE001 - a template, a receiver, or everything is down
+            logger.error("Sign-in ended: site_error %s", traceback_of(error))  # noqa: TRY400 - see there
             # No template, no user, no session: whatever failed may be needed for those.
             response = HttpResponse(str(explanations.BY_CODE["site_error"]), status=503, content_type=PLAIN)
         # A failure was logged above. Django's own record would carry the request along, and error mails would
