@@ -9,7 +9,7 @@ code           class                    when
 unreachable    ``ProviderUnavailable``  no connection: name lookup, refused, proxy, no thread to be had
 tls            ``ProviderUnavailable``  the handshake failed, or the certificate does not hold
 timeout        ``ProviderUnavailable``  not finished in time, counted from the call to the last byte
-interrupted    ``ProviderUnavailable``  the connection broke, or what came was not HTTP
+interrupted    ``ProviderUnavailable``  the connection broke, or what came was not HTTP, or its head endless
 insecure_url   ``ProtocolViolation``    not https, see :func:`~spatio_django.oidc.urls.require_safe_url`
 redirect       ``ProtocolViolation``    a 3xx: following it could take a secret to another host
 encoded        ``ProtocolViolation``    a compressed body, which nobody asked for
@@ -47,6 +47,7 @@ from spatio_django.exceptions import ConfigurationError, ProtocolViolation, Prov
 from spatio_django.oidc import message
 from spatio_django.oidc.answer import Answer
 from spatio_django.oidc.call import Call, Dialer, Watchdog
+from spatio_django.oidc.framing import StrictResponse
 from spatio_django.oidc.message import Message
 from spatio_django.oidc.secret import Secret
 from spatio_django.oidc.urls import is_loopback, require_safe_url
@@ -255,6 +256,7 @@ _current = _Current()
 class _Connection(urllib3.connection.HTTPConnection):
     """A connection that its call guards from the first packet on."""
 
+    response_class = StrictResponse
     _used_at = 0.0  # monotonic seconds; 0 until the first request on this socket
 
     def _new_conn(self) -> Any:

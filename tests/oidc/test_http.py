@@ -12,6 +12,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
+from http import cookiejar
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from hypothesis import strategies as st
 from spatio_django.exceptions import ConfigurationError, ProtocolViolation, ProviderUnavailable, SpatioError
 from spatio_django.oidc import http as module
 from spatio_django.oidc.answer import Answer
+from spatio_django.oidc.framing import CHUNK_LINE_LIMIT, HEAD_LIMIT
 from spatio_django.oidc.http import Http
 from spatio_django.oidc.secret import Secret
 from tests.oidc.support import Signer, bounded, outcome
@@ -244,6 +246,108 @@ def test_an_endless_answer_ends_early(http: Http, wire: Wire, head: bytes, part:
     refused(lambda: http.get(wire.url, limit=LIMIT), code)
 
     assert time.monotonic() - began < 5
+
+
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        pytest.param(b"2\r\n", id="plain"),
+        pytest.param(b"0002\r\n", id="zeros"),
+        pytest.param(b"2\n", id="bare-line-feed"),
+        pytest.param(b"2;name=value\r\n", id="extension"),
+        pytest.param(b"2 ; name\r\n", id="extension-after-space"),
+    ],
+)
+def test_a_chunk_has_a_hexadecimal_size(http: Http, wire: Wire, line: bytes) -> None:
+    """RFC 9112 §7.1; extensions are passed over."""
+    wire.script = wire.says(CHUNKED, line, b"{}\r\n", b"0A\r\n", b" " * 10 + b"\r\n", b"0\r\n\r\n")
+
+    assert http.get(wire.url, limit=LIMIT).body == b"{}" + b" " * 10
+
+
+@pytest.mark.parametrize(
+    "size",
+    [
+        b"-1",
+        b"-0",
+        b"+2",
+        b"0x2",
+        b"0_2",
+        b" 2",
+        b"2 ",
+        b"\x0b2",
+        b"",
+        b";2",
+        b"2\r;",
+        b"2" * 17,
+        b"2;" + b"x" * CHUNK_LINE_LIMIT,
+    ],
+)
+def test_a_chunk_of_another_size_is_not_read(http: Http, wire: Wire, size: bytes) -> None:
+    """Python takes -1 for one, and reads without end: hundreds of megabytes past any limit."""
+    wire.script = wire.says(CHUNKED, b"2\r\n{}\r\n", b"0\r\n\r\n")
+    assert http.get(wire.url, limit=LIMIT).body == b"{}"
+    wire.script = endless(wire, CHUNKED + b"2\r\n{}\r\n" + size + b"\r\n", b"x" * 9999)
+    began = time.monotonic()
+
+    refused(lambda: http.post_form(wire.url, {}, limit=LIMIT), "interrupted")
+
+    assert time.monotonic() - began < 5
+
+
+def padded(total: int, line: bytes) -> bytes:
+    """Make an answer whose head has *total* bytes, most of them in lines like *line*."""
+    start, end = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n", b"\r\n"
+    count, rest = divmod(total - len(start) - len(end) - 100, len(line))
+    head = start + line * count + b"Last: " + b"y" * (rest + 100 - 8) + b"\r\n" + end
+    assert len(head) == total
+    return head + b"{}"
+
+
+@pytest.mark.parametrize("size", [1000, 30_000])
+def test_a_head_has_an_upper_limit(http: Http, wire: Wire, size: int) -> None:
+    """Python alone takes a hundred lines of 64 KiB, and needs nine times the memory to keep them."""
+    line = b"X: " + b"y" * (size - 5) + b"\r\n"
+    wire.script = wire.says(padded(HEAD_LIMIT, line))
+    assert http.get(wire.url, limit=LIMIT).body == b"{}"
+    wire.script = wire.says(padded(HEAD_LIMIT + 1, line))
+
+    refused(lambda: http.get(wire.url, limit=LIMIT), "interrupted")
+
+
+def test_interim_heads_count_too(http: Http, wire: Wire) -> None:
+    """They could go on until the deadline."""
+    interim = b"HTTP/1.1 100 Continue\r\n\r\n"
+    wire.script = wire.says(interim * 9 + reply(b"{}"))
+    assert http.get(wire.url, limit=LIMIT).body == b"{}"
+    wire.script = endless(wire, interim, interim * 99)
+
+    refused(lambda: http.get(wire.url, limit=LIMIT), "interrupted")
+
+
+def test_no_cookie_is_ever_parsed(http: Http, wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The standard library takes seconds for some dates, and no deadline can interrupt it."""
+    parsed: list[object] = []
+
+    def parse(values: object) -> list[object]:
+        parsed.append(values)
+        return []
+
+    for name in ("parse_ns_headers", "split_header_words"):
+        monkeypatch.setattr(cookiejar, name, parse)
+    cookies = [
+        f"{name}: a=b; expires=01 Jan {'1' * 9_000}!"
+        for name in ("Set-Cookie", "set-cookie", "SET-COOKIE", "Set-Cookie2")
+    ]
+    wire.script = wire.says(reply(b"{}", *cookies, "Retry-After: 7"))
+
+    answer = http.get(wire.url, limit=LIMIT)
+
+    assert (answer.body, answer.headers) == (b"{}", {"retry-after": "7"})
+    assert parsed == []
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "deflate", "br", "zstd", "x", "identity, gzip"])
@@ -744,6 +848,20 @@ def test_a_proxy_that_refuses_makes_the_provider_unreachable(wire: Wire) -> None
     error = refused(lambda: http.get("https://provider.example/", limit=LIMIT), "unreachable")
 
     assert error.context["sent"] is False
+    http.close()
+
+
+def test_a_proxys_own_head_has_the_same_limit(wire: Wire) -> None:
+    """It is read by other code of the standard library."""
+    line = b"X: " + b"y" * 995 + b"\r\n"
+    wire.script = endless(wire, b"HTTP/1.1 200 Connected\r\n", line * 9)
+    http = Http(proxy=f"http://127.0.0.1:{wire.port}", timeout=10)
+    began = time.monotonic()
+
+    error = refused(lambda: http.get("https://provider.example/", limit=LIMIT), "unreachable")
+
+    assert error.context["sent"] is False
+    assert time.monotonic() - began < 5
     http.close()
 
 
