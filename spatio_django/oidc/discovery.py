@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlsplit
 
 from spatio_django.exceptions import ProtocolViolation
-from spatio_django.oidc.urls import require_safe_url
+from spatio_django.oidc.urls import is_loopback, require_safe_url
 
 if TYPE_CHECKING:
     from spatio_django.oidc.http import Http
@@ -52,7 +52,7 @@ class ProviderMetadata:
 
         Unknown members are ignored, and ``null`` counts as absent. ``issuer`` is compared without
         normalising: a trailing slash is a different issuer. Endpoints may be on any host, since the
-        document came from the issuer over TLS.
+        document came from the issuer over TLS; but on this machine, over plain http, only if the issuer is.
 
         Raises:
             ProtocolViolation: ``issuer_mismatch``, ``missing_member``, ``bad_member``, ``insecure_url``,
@@ -66,10 +66,10 @@ class ProviderMetadata:
             )
         metadata = cls(
             issuer=issuer,
-            authorization_endpoint=_endpoint(document, "authorization_endpoint"),
-            token_endpoint=_endpoint(document, "token_endpoint"),
-            jwks_uri=_endpoint(document, "jwks_uri"),
-            **{name: _optional_endpoint(document, name) for name in _OPTIONAL_ENDPOINTS},
+            authorization_endpoint=_endpoint(document, "authorization_endpoint", issuer),
+            token_endpoint=_endpoint(document, "token_endpoint", issuer),
+            jwks_uri=_endpoint(document, "jwks_uri", issuer),
+            **{name: _optional_endpoint(document, name, issuer) for name in _OPTIONAL_ENDPOINTS},
             scopes_supported=_strings(document, "scopes_supported"),
             token_endpoint_auth_methods_supported=_strings(document, "token_endpoint_auth_methods_supported"),
             code_challenge_methods_supported=_strings(document, "code_challenge_methods_supported"),
@@ -121,16 +121,32 @@ def fetch_metadata(issuer: str, *, http: "Http") -> dict[str, Any]:
     return answer.json_object()
 
 
-def _endpoint(document: Mapping[str, Any], name: str) -> str:
-    url = _optional_endpoint(document, name)
+def require_endpoint(url: object, *, member: str, issuer: str) -> str:
+    """
+    Return *url* unchanged if *issuer* may name it as a place to send secrets to.
+
+    Plain http is for an issuer on this machine only: a remote one that names a loopback address would have
+    us hand the client secret to whatever listens there.
+
+    Raises:
+        ProtocolViolation: ``insecure_url``.
+    """
+    safe = require_safe_url(url, member=member)
+    if urlsplit(safe).scheme != "https" and not is_loopback(issuer):
+        raise ProtocolViolation(f"{member} is not an https URL.", code="insecure_url", member=member)
+    return safe
+
+
+def _endpoint(document: Mapping[str, Any], name: str, issuer: str) -> str:
+    url = _optional_endpoint(document, name, issuer)
     if url is None:
         raise ProtocolViolation(f"The metadata has no {name}.", code="missing_member", member=name)
     return url
 
 
-def _optional_endpoint(document: Mapping[str, Any], name: str) -> str | None:
+def _optional_endpoint(document: Mapping[str, Any], name: str, issuer: str) -> str | None:
     url = document.get(name)
-    return None if url is None else require_safe_url(url, member=name)
+    return None if url is None else require_endpoint(url, member=name, issuer=issuer)
 
 
 def _strings(document: Mapping[str, Any], name: str) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ from typing import Any, Literal, Self, cast, get_args
 
 from spatio_django.exceptions import ProviderUnavailable
 from spatio_django.oidc.answer import Answer
+from spatio_django.oidc.discovery import require_endpoint
 from spatio_django.oidc.refusal import printable
 from spatio_django.oidc.responses import bad_member, raise_refusal, scopes, text
 from spatio_django.oidc.secret import Secret
@@ -22,7 +23,9 @@ RATE_LIMIT_WAIT = 3600.0
 #: Characters of a name that are kept.
 MAX_NAME = 200
 
-_VSCHAR = re.compile(r"[\x20-\x7e]{1,4096}")  # RFC 6749 §A.1-2
+#: A client id is kept in a column that a unique constraint covers.
+_CLIENT_ID = re.compile(r"[\x20-\x7e]{1,255}")  # RFC 6749 §A.1
+_VSCHAR = re.compile(r"[\x20-\x7e]{1,4096}")  # RFC 6749 §A.2
 _HEADER_SAFE = re.compile(r"[\x21-\x7e]{1,8192}")
 
 
@@ -85,12 +88,16 @@ class ClientInformation:
     client_secret_expires_at: int | None = None
 
     @classmethod
-    def from_answer(cls, answer: Answer, *, request: ClientMetadata) -> Self:
+    def from_answer(cls, answer: Answer, *, request: ClientMetadata, issuer: str | None = None) -> Self:
         """
         Judge an answer of the registration endpoint.
 
         What the answer says is what counts; what it leaves out, or gives as ``null``, was registered as
-        asked (RFC 7591 §3.2.1).
+        asked (RFC 7591 §3.2.1). Redirect URIs may become fewer, but never others: codes go there.
+
+        Args:
+            issuer: Whose endpoint answered, if known: where it may send us follows from where it is, see
+                :func:`~spatio_django.oidc.discovery.require_endpoint`.
 
         Raises:
             ProviderUnavailable: ``rate_limited`` (``retry_after`` is always set) or ``bad_status``.
@@ -109,13 +116,12 @@ class ClientInformation:
             raise answer.unexpected()
         document = answer.json_object()
 
-        client_id = text(document, "client_id", _VSCHAR)
+        client_id = text(document, "client_id", _CLIENT_ID)
         if client_id is None:
             raise bad_member("client_id")
         secret = text(document, "client_secret", _VSCHAR)
         method = _auth_method(document, secret, request)
         access_token = text(document, "registration_access_token", _HEADER_SAFE)
-        uri = document.get("registration_client_uri")
         granted = scopes(document)
         return cls(
             client_id=client_id,
@@ -125,9 +131,7 @@ class ClientInformation:
             scope=request.scope if granted is None else granted,
             client_name=_name(document, request),
             registration_access_token=None if access_token is None else Secret(access_token),
-            registration_client_uri=(
-                None if uri is None else require_safe_url(uri, member="registration_client_uri")
-            ),
+            registration_client_uri=_client_uri(document, issuer),
             client_id_issued_at=_time(document, "client_id_issued_at"),
             client_secret_expires_at=_time(document, "client_secret_expires_at") or None,
         )
@@ -149,9 +153,19 @@ def _redirect_uris(document: Mapping[str, Any], request: ClientMetadata) -> tupl
     uris = document.get("redirect_uris")
     if uris is None:
         return request.redirect_uris
-    if not isinstance(uris, list) or not uris or not all(isinstance(uri, str) for uri in uris):
+    if not isinstance(uris, list) or not uris or not all(uri in request.redirect_uris for uri in uris):
         raise bad_member("redirect_uris")
     return tuple(uris)
+
+
+def _client_uri(document: Mapping[str, Any], issuer: str | None) -> str | None:
+    member = "registration_client_uri"
+    uri = document.get(member)
+    if uri is None:
+        return None
+    if issuer is None:
+        return require_safe_url(uri, member=member)
+    return require_endpoint(uri, member=member, issuer=issuer)
 
 
 def _name(document: Mapping[str, Any], request: ClientMetadata) -> str:

@@ -68,6 +68,22 @@ def test_endpoints_may_be_on_other_hosts() -> None:
     assert read(jwks_uri="https://cdn.example/keys").jwks_uri == "https://cdn.example/keys"
 
 
+@pytest.mark.parametrize("url", ["http://127.0.0.1:6379/x", "http://[::1]/x", "http://localhost:8000/x"])
+@pytest.mark.parametrize("name", ENDPOINTS)
+def test_only_an_issuer_on_this_machine_has_endpoints_in_plain_http(name: str, url: str) -> None:
+    """A remote one would have code and client secret handed to whatever listens on that port."""
+    for issuer in ("http://localhost:9000", "https://127.0.0.1"):
+        local = METADATA | {"issuer": issuer, name: url}
+        assert getattr(ProviderMetadata.from_document(local, issuer=issuer), name) == url
+    secure = url.replace("http:", "https:")
+    assert getattr(read(**{name: secure}), name) == secure
+
+    with pytest.raises(ProtocolViolation) as caught:
+        read(**{name: url})
+
+    assert (caught.value.code, caught.value.context) == ("insecure_url", {"member": name})
+
+
 @pytest.mark.parametrize(
     ("changes", "code"),
     [

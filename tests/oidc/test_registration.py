@@ -77,8 +77,9 @@ def test_an_answer_becomes_a_value() -> None:
 
 
 def test_what_was_registered_counts_and_not_what_was_asked() -> None:
-    """RFC 7591 §3.2.1: the provider may replace anything."""
+    """RFC 7591 §3.2.1: the provider may replace anything but where codes go."""
     client = read(
+        replace(REQUEST, redirect_uris=(*REQUEST.redirect_uris, "https://site.example/other/")),
         redirect_uris=["https://site.example/other/"],
         scope="openid",
         client_name="Site\x1b[31m\r\n2",
@@ -91,6 +92,31 @@ def test_what_was_registered_counts_and_not_what_was_asked() -> None:
     assert client.client_name == "Site[31m2"
     assert client.token_endpoint_auth_method == "client_secret_post"
     assert client.client_secret_expires_at == 1_900_000_000
+
+
+def test_a_client_id_may_be_as_long_as_its_column() -> None:
+    """And not a character more, see below."""
+    assert read(client_id="a" * 255).client_id == "a" * 255
+
+
+@pytest.mark.parametrize("uri", ["http://127.0.0.1:6379/x", "http://[::1]/x", "http://localhost:8000/x"])
+def test_only_an_issuer_on_this_machine_is_managed_in_plain_http(uri: str) -> None:
+    """The registration access token would go there."""
+    answer = json_answer(REGISTERED | {"registration_client_uri": uri}, status=201)
+    for issuer in (None, "http://localhost:9000"):
+        client = ClientInformation.from_answer(answer, request=REQUEST, issuer=issuer)
+        assert client.registration_client_uri == uri
+    remote = "https://provider.example"
+    usual = ClientInformation.from_answer(json_answer(REGISTERED), request=REQUEST, issuer=remote)
+    assert usual.registration_client_uri == REGISTERED["registration_client_uri"]
+
+    with pytest.raises(ProtocolViolation) as caught:
+        ClientInformation.from_answer(answer, request=REQUEST, issuer=remote)
+
+    assert (caught.value.code, caught.value.context) == (
+        "insecure_url",
+        {"member": "registration_client_uri"},
+    )
 
 
 @pytest.mark.parametrize("absent", [ABSENT, None])
@@ -127,6 +153,7 @@ def test_a_public_client_needs_no_secret() -> None:
         pytest.param({"client_id": ""}, "client_id", id="empty-client-id"),
         pytest.param({"client_id": 7}, "client_id", id="client-id-number"),
         pytest.param({"client_id": "a\nb"}, "client_id", id="client-id-with-line-break"),
+        pytest.param({"client_id": "a" * 256}, "client_id", id="client-id-too-long-to-store"),
         pytest.param({"client_secret": ABSENT}, "client_secret", id="no-secret"),
         pytest.param({"client_secret": ""}, "client_secret", id="empty-secret"),
         pytest.param({"client_secret": ["x"]}, "client_secret", id="secret-array"),
@@ -144,6 +171,17 @@ def test_a_public_client_needs_no_secret() -> None:
         pytest.param({"redirect_uris": []}, "redirect_uris", id="no-redirect-uri"),
         pytest.param({"redirect_uris": "https://site.example"}, "redirect_uris", id="redirect-uris-string"),
         pytest.param({"redirect_uris": [7]}, "redirect_uris", id="redirect-uri-number"),
+        pytest.param({"redirect_uris": [["x"]]}, "redirect_uris", id="redirect-uri-array"),
+        pytest.param({"redirect_uris": ["https://evil.example/x"]}, "redirect_uris", id="redirect-uri-other"),
+        pytest.param(
+            {"redirect_uris": [*REQUEST.redirect_uris, "https://evil.example/x"]},
+            "redirect_uris",
+            id="redirect-uri-added",
+        ),
+        pytest.param(
+            {"redirect_uris": [REQUEST.redirect_uris[0].rstrip("/")]}, "redirect_uris", id="redirect-uri-cut"
+        ),
+        pytest.param({"redirect_uris": ["http://[::1"]}, "redirect_uris", id="redirect-uri-unreadable"),
         pytest.param({"scope": ["openid"]}, "scope", id="scope-array"),
         pytest.param({"client_name": 7}, "client_name", id="name-number"),
         pytest.param(
