@@ -72,6 +72,8 @@ class _Slot:
     failure: SpatioError | None = None
     failed_at: float = float("-inf")
     claimed_at: float = float("-inf")
+    #: Another host's claim, and when this process saw it first.
+    seen: tuple[float, float] | None = None
 
 
 class Documents:
@@ -139,7 +141,8 @@ class Documents:
             fetch: As in :meth:`get`.
             than: The copy that did not suffice.
             interval: Seconds in which the whole fleet fetches at most once for this reason. Claimed before
-                the fetch, so that a provider that is down is not asked again and again either.
+                the fetch, so that a provider that is down is not asked again and again either. Another
+                host's claim is waited for, by all threads together and not one after the other.
 
         Raises:
             SpatioError: What *fetch* raised.
@@ -154,11 +157,16 @@ class Documents:
                 return None
             claim = f"{name}:claim"
             if not self._shared(lambda: self._cache.add(claim, now, interval), default=True):
-                # Not sealed, so not trusted: it can make us wait, but no longer than a claim made now.
-                claimed_at = min(self._shared(lambda: float(self._cache.get(claim)), default=0.0), now)
-                return self._await_other(slot, name, than=than, until=claimed_at + AWAIT_OTHER)
-            slot.claimed_at = now
-            return self._fetch(slot, name, fetch)
+                claimed_at = self._shared(lambda: float(self._cache.get(claim)), default=0.0)
+                # Not sealed, so not trusted: it can make us wait, but no longer than a claim made when we
+                # saw it first, however far its clock is ahead of ours.
+                if slot.seen is None or slot.seen[0] != claimed_at or slot.seen[1] > now:
+                    slot.seen = (claimed_at, now)
+                until = min(claimed_at, slot.seen[1]) + AWAIT_OTHER
+            else:
+                slot.claimed_at = now
+                return self._fetch(slot, name, fetch)
+        return self._await_other(slot, name, than=than, until=until)  # the lock is free: others wait beside
 
     def _first(self, slot: _Slot, name: str, fetch: Fetch) -> Copy:
         if slot.failure is not None and 0 <= self._clock() - slot.failed_at < RETRY_EMPTY:

@@ -429,6 +429,86 @@ def test_newer_does_not_wait_for_ever(
     assert looks == []
 
 
+@pytest.mark.parametrize("ahead", [60, 1e300])
+def test_a_claim_is_waited_for_once(
+    clock: Clock, shared: MemoryCache, source: Source, monkeypatch: pytest.MonkeyPatch, ahead: float
+) -> None:
+    """A host whose clock is ahead costs the sign-ins of some seconds some seconds, and later ones nothing."""
+    here = documents(shared, clock)
+    copy = here.get(NAME, source)
+    began = clock.now
+    looks: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        clock.now += seconds
+        looks.append(seconds)
+
+    monkeypatch.setattr(time, "sleep", sleep)
+    shared[f"{NAME}:claim"] = began + ahead
+
+    assert here.newer(NAME, source, than=copy, interval=60) is None
+    assert sum(looks) == pytest.approx(module.AWAIT_OTHER, abs=2 * module.AWAIT_STEP)
+    looks.clear()
+    clock.now += 3
+    assert here.newer(NAME, source, than=copy, interval=60) is None
+    assert looks == []
+    shared[f"{NAME}:claim"] = clock.now  # another one, by a host that may well succeed
+    assert here.newer(NAME, source, than=copy, interval=60) is None
+    assert sum(looks) == pytest.approx(module.AWAIT_OTHER, abs=2 * module.AWAIT_STEP)
+    looks.clear()
+    clock.now = began - 3600  # set back: what was seen then lies in the future
+    assert here.newer(NAME, source, than=copy, interval=60) is None
+    assert sum(looks) == pytest.approx(module.AWAIT_OTHER, abs=2 * module.AWAIT_STEP)
+    looks.clear()
+    assert here.newer(NAME, source, than=copy, interval=60) is None
+    assert looks == []
+
+
+@pytest.mark.parametrize("ahead", [0, 60, 1e300])
+def test_threads_wait_for_a_claim_together(
+    shared: MemoryCache, source: Source, monkeypatch: pytest.MonkeyPatch, ahead: float
+) -> None:
+    """Not one after the other, or somebody else's claim would hold all sign-ins up for minutes."""
+    monkeypatch.setattr(module, "AWAIT_OTHER", 0.6)
+    here = Documents(cache=shared, seal=seal, unseal=unseal)
+    copy = here.get(NAME, source)
+    shared[f"{NAME}:claim"] = time.time() + ahead
+    began = time.monotonic()
+
+    results = in_threads(4, lambda: here.newer(NAME, source, than=copy, interval=60))
+
+    assert results == [None] * 4
+    assert 0.5 < time.monotonic() - began < 1.5
+    assert source.fetches == 1
+
+
+def test_a_wait_for_a_claim_does_not_hold_up_a_fetch(
+    clock: Clock, shared: MemoryCache, source: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While one thread waits, another may find the claim expired, and fetch for both."""
+    here = documents(shared, clock)
+    copy = here.get(NAME, source)
+    clock.now += 1
+    shared[f"{NAME}:claim"] = clock.now
+    fetched: list[Copy | None] = []
+
+    def sleep(seconds: float) -> None:
+        clock.now += seconds
+        del shared[f"{NAME}:claim"]
+        thread = threading.Thread(
+            target=lambda: fetched.append(here.newer(NAME, source, than=copy, interval=60)), daemon=True
+        )
+        thread.start()
+        thread.join(5)
+
+    monkeypatch.setattr(time, "sleep", sleep)
+
+    newer = here.newer(NAME, source, than=copy, interval=60)
+    assert newer is not None
+    assert newer.document == {"number": 2}
+    assert fetched == [newer]
+
+
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
 def test_a_fork_during_a_fetch_does_not_lock_the_child(clock: Clock) -> None:
     """A preloading server may fork while a thread of the parent holds the lock."""
