@@ -185,7 +185,7 @@ class Client:
         """
         endpoint = self._endpoint("registration_endpoint")
         answer = self._http.post_json(endpoint, request.to_document(), limit=REGISTRATION_LIMIT)
-        return ClientInformation.from_answer(answer, request=request)
+        return ClientInformation.from_answer(answer, request=request, issuer=self.issuer)
 
     def _fetch_metadata(self) -> dict[str, Any]:
         document = fetch_metadata(self.issuer, http=self._http)

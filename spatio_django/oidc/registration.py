@@ -11,7 +11,6 @@ from spatio_django.oidc.discovery import require_endpoint
 from spatio_django.oidc.refusal import printable
 from spatio_django.oidc.responses import bad_member, raise_refusal, scopes, text
 from spatio_django.oidc.secret import Secret
-from spatio_django.oidc.urls import require_safe_url
 
 AuthMethod = Literal["client_secret_basic", "client_secret_post", "none"]
 AUTH_METHODS: tuple[str, ...] = get_args(AuthMethod)
@@ -88,7 +87,7 @@ class ClientInformation:
     client_secret_expires_at: int | None = None
 
     @classmethod
-    def from_answer(cls, answer: Answer, *, request: ClientMetadata, issuer: str | None = None) -> Self:
+    def from_answer(cls, answer: Answer, *, request: ClientMetadata, issuer: str) -> Self:
         """
         Judge an answer of the registration endpoint.
 
@@ -96,7 +95,7 @@ class ClientInformation:
         asked (RFC 7591 §3.2.1). Redirect URIs may become fewer, but never others: codes go there.
 
         Args:
-            issuer: Whose endpoint answered, if known: where it may send us follows from where it is, see
+            issuer: Whose endpoint answered: where it may send us follows from where it is, see
                 :func:`~spatio_django.oidc.discovery.require_endpoint`.
 
         Raises:
@@ -158,14 +157,10 @@ def _redirect_uris(document: Mapping[str, Any], request: ClientMetadata) -> tupl
     return tuple(uris)
 
 
-def _client_uri(document: Mapping[str, Any], issuer: str | None) -> str | None:
+def _client_uri(document: Mapping[str, Any], issuer: str) -> str | None:
     member = "registration_client_uri"
     uri = document.get(member)
-    if uri is None:
-        return None
-    if issuer is None:
-        return require_safe_url(uri, member=member)
-    return require_endpoint(uri, member=member, issuer=issuer)
+    return None if uri is None else require_endpoint(uri, member=member, issuer=issuer)
 
 
 def _name(document: Mapping[str, Any], request: ClientMetadata) -> str:
