@@ -228,7 +228,13 @@ def end_if_over(request: HttpRequest, cookie: str) -> None:
         cookie: Its session cookie, from :func:`session_due`.
     """
     user_id, handle = peek(request)
-    if handle is not None and live_grant(user_id, handle) is None:
+    try:
+        over = handle is not None and live_grant(user_id, handle) is None
+    except DatabaseError:
+        # Looked at again with the next request. Stopping this one would also stop a sign-out.
+        logger.exception("The grant of a session could not be looked at.")
+        return
+    if over:
         # Nobody signed out here, so the next sign-in need not ask who it is: see grant_signed_out.
         del request.session[SESSION_KEY]
         auth.logout(request)
