@@ -79,6 +79,6 @@ _DATABASES = {
 }
 DATABASES = {
     "default": _DATABASES[os.environ.get("SPATIO_TESTS_DATABASE", "sqlite")],
-    # Sites have more than one.
-    "other": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"},
 }
+# Sites have more than one.
+DATABASES["other"] = {**DATABASES["default"], "TEST": {"MIRROR": "default"}}

@@ -270,7 +270,7 @@ def test_the_blocks_that_the_documentation_promises_are_there() -> None:
     for name in PAGES:
         blocks = {block for page, block in BLOCKS if page == name}
         assert {"title", "content", "spatio_heading", "spatio_message", "spatio_actions"} <= blocks
-        assert {"head", "spatio_head", "spatio_stylesheet", "spatio_details"} <= blocks
+        assert {"head", "spatio_stylesheet", "spatio_details"} <= blocks
 
 
 # In every language
