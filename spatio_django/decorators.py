@@ -8,7 +8,7 @@ from asgiref.sync import iscoroutinefunction, sync_to_async
 from django.http import HttpRequest, HttpResponseBase
 from django.http.response import HttpResponseRedirect
 
-from spatio_django.flow import login_url
+from spatio_django.links import login_url
 from spatio_django.tokens import access, satisfies
 
 View = TypeVar("View", bound=Callable[..., Any])

@@ -8,7 +8,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
-from spatio_django import flow, tokens
+from spatio_django import links, tokens
 
 
 class SpatioMiddleware:
@@ -69,9 +69,9 @@ class SpatioMiddleware:
         """
         if getattr(request, "spatio_signed_out", False):
             response.set_cookie(
-                flow.SIGNED_OUT_COOKIE,
+                links.SIGNED_OUT_COOKIE,
                 "1",
-                max_age=flow.SIGNED_OUT_LIFETIME,
+                max_age=links.SIGNED_OUT_LIFETIME,
                 secure=settings.SESSION_COOKIE_SECURE,
                 httponly=True,
                 samesite="Lax",

@@ -37,7 +37,7 @@ from mozilla_django_oidc.views import (
     OIDCLogoutView,
 )
 
-from spatio_django import explanations, flow, registration, tokens
+from spatio_django import explanations, flow, links, registration, tokens
 from spatio_django.conf import conf, get_settings
 from spatio_django.exceptions import (
     ConfigurationError,
@@ -51,6 +51,7 @@ from spatio_django.exceptions import (
     Undecryptable,
 )
 from spatio_django.models import SpatioAccount
+from spatio_django.pending import PendingLogin, remember, used_up
 
 if TYPE_CHECKING:
     from spatio_django.backends import SpatioBackend
@@ -161,7 +162,7 @@ class LoginView(SpatioView, OIDCAuthenticationRequestView):  # type: ignore[misc
 
     def get(self, request: HttpRequest) -> HttpResponse:
         """Answer each caller in its own way: a page is sent on, a script is told."""
-        next_url = flow.safe_next(request, request.GET.get("next"))
+        next_url = links.safe_next(request, request.GET.get("next"))
         if is_htmx(request):
             response = HttpResponse()
             response["HX-Redirect"] = self.page_login_url(request, request.headers.get("HX-Current-URL"))
@@ -182,7 +183,7 @@ class LoginView(SpatioView, OIDCAuthenticationRequestView):  # type: ignore[misc
                 self.not_allowed_template_name,
                 status=403,
                 next_url=next_url,
-                retry_url=flow.login_url(next_url),
+                retry_url=links.login_url(next_url),
                 home_url=get_script_prefix(),
             )
         try:
@@ -200,30 +201,30 @@ class LoginView(SpatioView, OIDCAuthenticationRequestView):  # type: ignore[misc
         except SpatioError as error:
             return self.error_page(error, retry_url=request.get_full_path())
         response = HttpResponseRedirect(url)
-        flow.remember(request, response, pending)
+        remember(request, response, pending)
         return response
 
     def get_extra_params(self, request: HttpRequest) -> Mapping[str, str]:
         """Give further parameters of the authorization request, ``prompt`` and ``max_age`` among them."""
         return {}
 
-    def get_ask(self, request: HttpRequest) -> flow.Ask:
+    def get_ask(self, request: HttpRequest) -> links.Ask:
         """
         Give what this sign-in asks for beyond the ordinary. Override to demand more.
 
-        Default: what :func:`spatio_django.flow.login_url` signed; and after a sign-out in this browser a
+        Default: what :func:`spatio_django.links.login_url` signed; and after a sign-out in this browser a
         fresh proof of identity, because the person is still signed in at Spatio.
         """
-        ask = flow.asked(request)
-        return replace(ask, prompt="login") if request.COOKIES.get(flow.SIGNED_OUT_COOKIE) else ask
+        ask = links.asked(request)
+        return replace(ask, prompt="login") if request.COOKIES.get(links.SIGNED_OUT_COOKIE) else ask
 
     def page_login_url(self, request: HttpRequest, page: str | None) -> str:
         """Give the address that signs in and leads back to *page*, not to the fragment a script asked for."""
         next_url = None
         if page and url_has_allowed_host_and_scheme(page, {request.get_host()}):
             parts = urlsplit(page)
-            next_url = flow.safe_next(request, parts.path + (f"?{parts.query}" if parts.query else ""))
-        return flow.asked(request).login_url(next_url)
+            next_url = links.safe_next(request, parts.path + (f"?{parts.query}" if parts.query else ""))
+        return links.asked(request).login_url(next_url)
 
     def to_registered_host(self, request: HttpRequest, redirect_uri: str) -> HttpResponse:
         """
@@ -254,7 +255,7 @@ class CallbackView(SpatioView, OIDCAuthenticationCallbackView):  # type: ignore[
     http_method_names = ["get"]
     continue_template_name = "spatio_django/continue.html"
 
-    pending: flow.PendingLogin | None = None
+    pending: PendingLogin | None = None
     signing_in = False
     error: SpatioError
     login: flow.CompletedLogin
@@ -266,7 +267,7 @@ class CallbackView(SpatioView, OIDCAuthenticationCallbackView):  # type: ignore[
         try:
             response = self.answer(request)
             if self.pending is not None:
-                flow.remember(request, response, flow.used_up(self.pending))
+                remember(request, response, used_up(self.pending))
         except Exception as error:  # noqa: BLE001 - a template, a receiver, or everything is down
             logger.error("Sign-in ended: site_error %s", traceback_of(error))  # noqa: TRY400 - see there
             # No template, no user, no session: whatever failed may be needed for those.
@@ -328,8 +329,8 @@ class CallbackView(SpatioView, OIDCAuthenticationCallbackView):  # type: ignore[
             response["Refresh"] = f"0;url={self.success_url}"
         else:
             response = HttpResponseRedirect(self.success_url)
-        if self.request.COOKIES.get(flow.SIGNED_OUT_COOKIE):
-            response.delete_cookie(flow.SIGNED_OUT_COOKIE, samesite="Lax")
+        if self.request.COOKIES.get(links.SIGNED_OUT_COOKIE):
+            response.delete_cookie(links.SIGNED_OUT_COOKIE, samesite="Lax")
         return response
 
     def login_failure(self) -> HttpResponse:
@@ -342,7 +343,7 @@ class CallbackView(SpatioView, OIDCAuthenticationCallbackView):  # type: ignore[
     def retry_url(self) -> str:
         """Where the same sign-in begins anew: same page, same demands, and no longer silently."""
         if self.pending is None:
-            return flow.login_url()
+            return links.login_url()
         ask = self.pending.ask
         return replace(ask, prompt=None if ask.prompt == "none" else ask.prompt).login_url(
             self.pending.next_url
@@ -352,7 +353,7 @@ class CallbackView(SpatioView, OIDCAuthenticationCallbackView):  # type: ignore[
     def success_url(self) -> str:
         """Where a sign-in leads: the page it began at, or ``LOGIN_REDIRECT_URL``, or the front page."""
         next_url = self.pending.next_url if self.pending else None
-        return next_url or flow.landing_page() or get_script_prefix()
+        return next_url or links.landing_page() or get_script_prefix()
 
     @property
     def failure_url(self) -> str | None:
@@ -411,7 +412,7 @@ class LogoutView(SpatioView, OIDCLogoutView):  # type: ignore[misc]  # the paren
     @property
     def redirect_url(self) -> str:
         """Where signing out leads: ``next`` from the form, or ``LOGOUT_REDIRECT_URL``, or the front page."""
-        next_url = flow.safe_next(self.request, self.request.POST.get("next"))
+        next_url = links.safe_next(self.request, self.request.POST.get("next"))
         return next_url or resolve_url(settings.LOGOUT_REDIRECT_URL or "/")
 
 

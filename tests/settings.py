@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 from tempfile import gettempdir
+from typing import Any
 
 SECRET_KEY = "not a secret: these settings serve the tests only"
 ALLOWED_HOSTS = ["*"]
@@ -55,7 +56,7 @@ TEMPLATES = [
 ]
 
 #: Which database the run uses: ``sqlite`` (default), ``postgresql`` or ``mariadb``.
-_DATABASES = {
+_DATABASES: dict[str, dict[str, Any]] = {
     "sqlite": {
         "ENGINE": "django.db.backends.sqlite3",
         "NAME": ":memory:",

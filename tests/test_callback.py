@@ -15,6 +15,7 @@ from django.test import Client
 
 from spatio_django.models import ConsumedState, SpatioAccount, SpatioToken
 from spatio_django.oidc.secret import Secret
+from spatio_django.pending import LIFETIME
 from spatio_django.testing import FakeSpatio
 from tests.conftest import Site
 from tests.misbehaving import Misbehaviour
@@ -269,7 +270,7 @@ def test_a_login_from_the_future_is_none(site: Site, monkeypatch: pytest.MonkeyP
     callback = site.authorize(site.begin(browser))
     early = time.time() - 600
     with monkeypatch.context() as patch:
-        patch.setattr("spatio_django.flow.time.time", lambda: early)
+        patch.setattr("spatio_django.pending.time.time", lambda: early)
         assert_refused(browser.get(callback), "state", 400)
     assert browser.get(callback).status_code == 302
 
@@ -385,12 +386,10 @@ def test_a_pending_login_dies_of_age(site: Site, monkeypatch: pytest.MonkeyPatch
     """Ten minutes, by our clock: the browser's idea of a cookie's age is not trusted."""
     import time
 
-    from spatio_django import flow
-
     browser = site.browser()
     callback = site.authorize(site.begin(browser))
-    late = time.time() + flow.LIFETIME
-    monkeypatch.setattr("spatio_django.flow.time.time", lambda: late)
+    late = time.time() + LIFETIME
+    monkeypatch.setattr("spatio_django.pending.time.time", lambda: late)
 
     assert_refused(browser.get(callback), "state", 400)
 
@@ -678,7 +677,7 @@ def test_every_session_engine_works(site: Site, settings: Any, engine: str, tmp_
 
 def test_a_silent_sign_in_that_needs_a_page_shows_it(site: Site) -> None:
     """``prompt=none`` refused with ``login_required`` goes on as an ordinary sign-in, not as an error."""
-    from spatio_django.flow import login_url
+    from spatio_django.links import login_url
 
     browser = site.browser()
     url = browser.get(login_url("/other/", prompt="none"))["Location"]
@@ -695,7 +694,7 @@ def test_a_silent_sign_in_that_needs_a_page_shows_it(site: Site) -> None:
 
 def test_a_requested_max_age_is_checked(site: Site, misbehaviour: Misbehaviour) -> None:
     """``auth_time`` is required and must be recent when ``max_age`` was sent."""
-    from spatio_django.flow import login_url
+    from spatio_django.links import login_url
 
     def walk() -> Any:
         browser = site.browser()
@@ -715,7 +714,7 @@ def test_a_scope_that_a_page_needs_and_spatio_withholds_is_said(
     site: Site, misbehaviour: Misbehaviour
 ) -> None:
     """Otherwise the page would ask for it again and again."""
-    from spatio_django.flow import login_url
+    from spatio_django.links import login_url
 
     def walk() -> Any:
         browser = site.browser()

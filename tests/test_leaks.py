@@ -12,8 +12,8 @@ from django.apps import apps
 from django.contrib.sessions.models import Session
 from django.core import serializers
 
-from spatio_django import flow
 from spatio_django.models import SpatioClient
+from spatio_django.pending import PendingLogin
 from tests.conftest import Site
 from tests.misbehaving import Misbehaviour
 
@@ -105,7 +105,7 @@ def test_a_walk_leaves_no_secret_anywhere(
     url = site.begin(browser)
     sent = parse_qs(urlsplit(url).query)
     ((name, cookie),) = ((n, c) for n, c in browser.cookies.items() if "spatio_flow" in n)
-    pending = flow.PendingLogin.opened(name, cookie.value)
+    pending = PendingLogin.opened(name, cookie.value)
     callback = site.authorize(url)
     assert pending is not None
     client = SpatioClient.objects.get()

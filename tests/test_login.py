@@ -12,9 +12,10 @@ from django.core.management import call_command
 from django.http import HttpRequest
 from django.test import Client, RequestFactory
 
-from spatio_django import flow
-from spatio_django.flow import login_url
+from spatio_django import flow, links
+from spatio_django.links import login_url
 from spatio_django.models import SpatioClient
+from spatio_django.pending import MAX_COOKIE_BYTES, MAX_FLOWS, PendingLogin
 from spatio_django.views import LoginView
 from tests.conftest import Site
 from tests.misbehaving import Misbehaviour
@@ -60,7 +61,7 @@ def test_the_challenge_is_the_hash_of_a_verifier_that_never_leaves(site: Site) -
     browser = site.browser()
     challenge = asked(site.begin(browser))["code_challenge"]
     ((name, cookie),) = flow_cookies(browser).items()
-    pending = flow.PendingLogin.opened(name, cookie.value)
+    pending = PendingLogin.opened(name, cookie.value)
     assert pending is not None
     digest = hashlib.sha256(pending.code_verifier.reveal().encode()).digest()
     assert base64.urlsafe_b64encode(digest).rstrip(b"=").decode() == challenge
@@ -115,11 +116,11 @@ def test_only_eight_logins_wait_and_the_oldest_goes(site: Site, monkeypatch: pyt
     now = time.time()
     first = ""
     for number in range(10):
-        monkeypatch.setattr("spatio_django.flow.time.time", lambda moment=now + number: moment)
+        monkeypatch.setattr("spatio_django.pending.time.time", lambda moment=now + number: moment)
         callback = site.authorize(site.begin(browser))
         first = first or callback
 
-    assert len(flow_cookies(browser)) == flow.MAX_FLOWS
+    assert len(flow_cookies(browser)) == MAX_FLOWS
     assert browser.get(first).context["code"] == "state"
     assert browser.get(callback).status_code == 302
 
@@ -131,7 +132,7 @@ def test_pending_logins_stay_within_four_kilobytes(site: Site) -> None:
         url = site.begin(browser, next=f"/other/?{number}=" + "a" * 1900)
 
     cookies = flow_cookies(browser)
-    assert sum(len(name) + len(cookie.value) for name, cookie in cookies.items()) <= flow.MAX_COOKIE_BYTES
+    assert sum(len(name) + len(cookie.value) for name, cookie in cookies.items()) <= MAX_COOKIE_BYTES
     assert browser.get(site.authorize(url)).status_code == 302
 
 
@@ -153,7 +154,7 @@ def test_many_planted_cookies_are_swept_out_by_and_by(site: Site) -> None:
 
     response = browser.get("/spatio/login/")
 
-    assert len(response.cookies) == 1 + flow.MAX_FLOWS
+    assert len(response.cookies) == 1 + MAX_FLOWS
 
 
 @pytest.mark.parametrize(
@@ -186,7 +187,7 @@ def test_many_planted_cookies_are_swept_out_by_and_by(site: Site) -> None:
 )
 def test_only_a_page_of_this_site_is_gone_on_to(rf: RequestFactory, value: str | None, *, kept: bool) -> None:
     """Open redirects: nothing but a plain path from the root that is not our own."""
-    assert flow.safe_next(rf.get("/"), value) == (value if kept else None)
+    assert links.safe_next(rf.get("/"), value) == (value if kept else None)
 
 
 def test_next_that_points_elsewhere_is_dropped(site: Site) -> None:

@@ -8,7 +8,7 @@ from django.contrib.auth import get_user_model
 from django.db import OperationalError, connection
 from django.test import Client
 
-from spatio_django.flow import login_url
+from spatio_django.links import login_url
 from spatio_django.models import SpatioToken
 from tests.conftest import Site
 

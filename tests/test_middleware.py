@@ -10,7 +10,7 @@ from django.test import AsyncClient, Client, RequestFactory
 
 from spatio_django import tokens
 from spatio_django.exceptions import SessionEnded, TokenUnavailable
-from spatio_django.flow import login_url
+from spatio_django.links import login_url
 from spatio_django.middleware import SpatioMiddleware
 from spatio_django.models import SpatioToken
 from tests.conftest import Site, run_async

@@ -7,7 +7,7 @@ from django.contrib.auth.models import AnonymousUser
 from django.template import Context, RequestContext, Template
 from django.test import RequestFactory
 
-from spatio_django.flow import login_url
+from spatio_django.links import login_url
 
 
 def render(rf: RequestFactory, source: str, url: str = "/") -> str:

@@ -6,7 +6,7 @@ from django import template
 from django.template.context import RequestContext
 from django.utils.translation import gettext_lazy as _
 
-from spatio_django import flow
+from spatio_django import links
 
 register = template.Library()
 
@@ -34,10 +34,10 @@ def spatio_login_button(context: RequestContext, next: str | None = None, label:
     request = getattr(context, "request", None)
     target = None
     if request is not None:
-        fallback = None if flow.landing_page() else request.get_full_path()
-        target = flow.safe_next(request, next or request.GET.get("next") or fallback)
+        fallback = None if links.landing_page() else request.get_full_path()
+        target = links.safe_next(request, next or request.GET.get("next") or fallback)
     return {
-        "login_url": flow.login_url(target),
+        "login_url": links.login_url(target),
         "label": label or _("Sign in with Spatio"),
         "stylesheet": stylesheet_wanted(context),
     }

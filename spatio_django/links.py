@@ -1,0 +1,125 @@
+"""Where a sign-in begins, what it asks for, and where it may lead."""
+
+import posixpath
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from urllib.parse import unquote, urlsplit
+
+from django.conf import global_settings, settings
+from django.core import signing
+from django.http import HttpRequest
+from django.shortcuts import resolve_url
+from django.urls import Resolver404, resolve, reverse
+from django.utils.http import url_has_allowed_host_and_scheme, urlencode
+
+MAX_NEXT = 2048
+ASK_SALT = "spatio_django.ask"
+SIGNED_OUT_COOKIE = "spatio_signed_out"
+#: Seconds after a sign-out for which the next sign-in of that browser asks who it is.
+SIGNED_OUT_LIFETIME = 14 * 24 * 3600
+
+_NEXT = re.compile(r"/(?![/\\])[\x21-\x5b\x5d-\x7e]*")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ask:
+    """
+    What a sign-in asks for beyond the ordinary. It comes from the site's code, never from the query string.
+
+    Attributes:
+        scopes: Beyond ``SPATIO_SCOPES``. If Spatio doesn't grant them, the sign-in fails and says so.
+        prompt: ``none``, ``login`` or ``consent`` (OpenID Connect Core §3.1.2.1).
+        max_age: Seconds since the person last proved their identity at Spatio; checked in ``auth_time``.
+        explicit: Someone means this sign-in: a person clicked, or the site demands it. Otherwise Django sent
+            the browser here because a page is not for everyone.
+    """
+
+    scopes: tuple[str, ...] = ()
+    prompt: str | None = None
+    max_age: int | None = None
+    explicit: bool = False
+
+    def login_url(self, next_url: str | None) -> str:
+        """Give the path that begins a sign-in asking for this."""
+        return login_url(next_url, scopes=self.scopes, prompt=self.prompt, max_age=self.max_age)
+
+    def with_parameters(self, extra: dict[str, str]) -> "Ask":
+        """Take ``prompt`` and ``max_age`` out of *extra*, where mozilla-django-oidc's users put them."""
+        ask = self
+        if "prompt" in extra:
+            ask = replace(ask, prompt=extra.pop("prompt"))
+        if "max_age" in extra:
+            ask = replace(ask, max_age=int(extra.pop("max_age")))
+        return ask
+
+
+def login_url(
+    next_url: str | None = None,
+    *,
+    scopes: Iterable[str] = (),
+    prompt: str | None = None,
+    max_age: int | None = None,
+) -> str:
+    """
+    Give the path that begins a sign-in, to link or redirect to.
+
+    What is asked for travels signed, so that nobody can add to it in the address bar.
+
+    Args:
+        next_url: The page to land on; checked when it is used.
+        scopes: Scopes beyond ``SPATIO_SCOPES``.
+        prompt: ``login`` or ``consent``; ``none`` signs in only if no page needs to be shown.
+        max_age: Seconds since the last active sign-in at Spatio that are still good enough.
+    """
+    query = {}
+    if next_url:
+        query = {"next": next_url, "explicit": "1"}
+    if scopes or prompt or max_age is not None:
+        query["ask"] = signing.dumps([sorted(scopes), prompt, max_age], salt=ASK_SALT)
+    return reverse("spatio:login") + (f"?{urlencode(query)}" if query else "")
+
+
+def asked(request: HttpRequest) -> Ask:
+    """Read what :func:`login_url` said; what it did not sign asks for nothing."""
+    try:
+        scopes, prompt, max_age = signing.loads(request.GET.get("ask", ""), salt=ASK_SALT)
+    except signing.BadSignature:
+        return Ask(explicit="explicit" in request.GET)
+    return Ask(scopes=tuple(scopes), prompt=prompt, max_age=max_age, explicit=True)
+
+
+def safe_next(request: HttpRequest, value: str | None) -> str | None:
+    """
+    Give *value* if it is a page of this site to go to after signing in or out, else ``None``.
+
+    Stricter than Django's own check, which accepts what a careless proxy or an extra decoding step turns
+    into another site: a path from the root, printable ASCII without backslash, and none of our own pages,
+    which would lead in circles.
+    """
+    if (
+        not value
+        or len(value) > MAX_NEXT
+        or not _NEXT.fullmatch(value)
+        or not url_has_allowed_host_and_scheme(value, {request.get_host()})
+    ):
+        return None
+    own = {posixpath.normpath(reverse(f"spatio:{name}")) for name in ("login", "callback", "logout")}
+    # Compared as the URLconf will see it; the value itself is never decoded again.
+    return None if posixpath.normpath(unquote(urlsplit(value).path)) in own else value
+
+
+def landing_page() -> str | None:
+    """
+    Give ``LOGIN_REDIRECT_URL`` as an address.
+
+    ``None`` if it is still Django's default and the site has no such page: a first sign-in must not end in a
+    404 because a setting was not thought of.
+    """
+    url = resolve_url(settings.LOGIN_REDIRECT_URL)
+    if settings.LOGIN_REDIRECT_URL == global_settings.LOGIN_REDIRECT_URL:
+        try:
+            resolve(url)
+        except Resolver404:
+            return None
+    return url
