@@ -234,10 +234,13 @@ def complete(
 
 def merged(id_token_claims: Mapping[str, Any], userinfo: Mapping[str, Any]) -> dict[str, Any]:
     """Put userinfo's claims over the ID token's. What one says of an address, it says of its own address."""
-    source = userinfo if "email" in userinfo else id_token_claims
+    speaker = userinfo if "email" in userinfo else id_token_claims
     claims = {**id_token_claims, **userinfo}
-    claims.pop("email_verified", None)
-    return claims | {name: source[name] for name in ("email_verified",) if name in source}
+    if "email_verified" in speaker:
+        claims["email_verified"] = speaker["email_verified"]
+    else:
+        claims.pop("email_verified", None)
+    return claims
 
 
 #: Any one of them tells what to call the person.

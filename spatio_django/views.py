@@ -123,16 +123,7 @@ class SpatioView(ContextMixin, View):
 
         Override to present it your way. ``error.code`` is stable; its text is for developers.
         """
-        choice = is_choice(error)
-        reference = secrets.token_hex(4)
-        logger.log(
-            level(error),
-            "Sign-in ended: %s [%s] %s",
-            error.code,
-            reference,
-            error,
-            extra={"spatio": {"code": error.code, "reference": reference, **error.context}},
-        )
+        choice, reference = is_choice(error), log(error)
         status = 200 if choice else next((code for kind, code in STATUSES if isinstance(error, kind)), 503)
         return self.render(
             self.error_template_name,
@@ -336,6 +327,7 @@ class CallbackView(SpatioView, OIDCAuthenticationCallbackView):  # type: ignore[
     def login_failure(self) -> HttpResponse:
         """Answer a sign-in that failed with :attr:`error`. Override to present it your way."""
         if self.failure_url:
+            log(self.error)
             return HttpResponseRedirect(self.failure_url)
         return self.error_page(self.error, retry_url=self.retry_url)
 
@@ -413,7 +405,7 @@ class LogoutView(SpatioView, OIDCLogoutView):  # type: ignore[misc]  # the paren
     def redirect_url(self) -> str:
         """Where signing out leads: ``next`` from the form, or ``LOGOUT_REDIRECT_URL``, or the front page."""
         next_url = links.safe_next(self.request, self.request.POST.get("next"))
-        return next_url or resolve_url(settings.LOGOUT_REDIRECT_URL or "/")
+        return next_url or resolve_url(settings.LOGOUT_REDIRECT_URL or get_script_prefix())
 
 
 def is_choice(error: SpatioError) -> bool:
@@ -426,6 +418,20 @@ def level(error: SpatioError) -> int:
     if isinstance(error, SiteFailure | ConfigurationError | Undecryptable):
         return logging.ERROR
     return logging.INFO if is_choice(error) else logging.WARNING
+
+
+def log(error: SpatioError) -> str:
+    """Log *error* once, and give the reference under which it is found."""
+    reference = secrets.token_hex(4)
+    logger.log(
+        level(error),
+        "Sign-in ended: %s [%s] %s",
+        error.code,
+        reference,
+        error,
+        extra={"spatio": {"code": error.code, "reference": reference, **error.context}},
+    )
+    return reference
 
 
 def traceback_of(error: Exception) -> str:

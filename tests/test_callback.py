@@ -642,13 +642,16 @@ def test_the_failure_signal_carries_no_secret(site: Site, misbehaviour: Misbehav
     assert heard == [{}]
 
 
-def test_a_site_can_send_failures_to_a_page_of_its_own(site: Site, settings: Any) -> None:
-    """``LOGIN_REDIRECT_URL_FAILURE`` keeps the meaning it has in mozilla-django-oidc."""
+def test_a_site_can_send_failures_to_a_page_of_its_own(
+    site: Site, settings: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """``LOGIN_REDIRECT_URL_FAILURE`` keeps the meaning it has in mozilla-django-oidc; the log still says why."""
     settings.LOGIN_REDIRECT_URL_FAILURE = "front"
 
     response = site.browser().get("/spatio/callback/?state=x")
 
     assert (response.status_code, response["Location"]) == (302, "/")
+    assert "Sign-in ended: state " in caplog.text
 
 
 def test_a_strict_session_cookie_works(site: Site, settings: Any) -> None:
