@@ -645,7 +645,7 @@ def test_the_failure_signal_carries_no_secret(site: Site, misbehaviour: Misbehav
 def test_a_site_can_send_failures_to_a_page_of_its_own(
     site: Site, settings: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """``LOGIN_REDIRECT_URL_FAILURE`` keeps the meaning it has in mozilla-django-oidc; the log still says why."""
+    """``LOGIN_REDIRECT_URL_FAILURE`` means what it does in mozilla-django-oidc; the log says why."""
     settings.LOGIN_REDIRECT_URL_FAILURE = "front"
 
     response = site.browser().get("/spatio/callback/?state=x")
