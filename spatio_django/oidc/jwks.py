@@ -37,7 +37,11 @@ class PublicKey:
         kid, n, e = jwk.get("kid"), jwk.get("n"), jwk.get("e")
         if not (kid is None or isinstance(kid, str)) or not isinstance(n, str) or not isinstance(e, str):
             return None
-        if not MIN_BITS <= _bits(n) <= MAX_BITS or not 2 <= _bits(e) <= MAX_EXPONENT_BITS:
+        modulus, exponent = _number(n), _number(e)
+        if not MIN_BITS <= modulus.bit_length() <= MAX_BITS:
+            return None
+        # With 1 anybody signs; with an even one nobody does (RFC 8017 §3.1).
+        if exponent < 3 or exponent % 2 == 0 or exponent.bit_length() > MAX_EXPONENT_BITS:
             return None
         return cls(kid=kid, n=n, e=e)
 
@@ -83,8 +87,8 @@ class KeySet:
         return found
 
 
-def _bits(text: str) -> int:
-    """Return the bit length of a Base64urlUInt; 0 if it is not one, or longer than any allowed."""
+def _number(text: str) -> int:
+    """Return the value of a Base64urlUInt; 0 if it is not one, or longer than any allowed."""
     if len(text) > MAX_BITS // 6 + 2:
         return 0
-    return int.from_bytes(base64url.decode(text) or b"").bit_length()
+    return int.from_bytes(base64url.decode(text) or b"")

@@ -1,11 +1,10 @@
 """Signatures verified with a key set that is kept over time, and fetched again when keys rotate."""
 
 import hashlib
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from spatio_django.exceptions import InvalidToken, ProtocolViolation
-from spatio_django.oidc import base64url, jose
+from spatio_django.exceptions import InvalidToken
+from spatio_django.oidc import jose
 from spatio_django.oidc.cache import Documents
 from spatio_django.oidc.jwks import KeySet
 from spatio_django.oidc.secret import Secret
@@ -40,14 +39,14 @@ def verify(token: Secret, *, jwks_uri: str, documents: Documents, http: "Http") 
 
     copy = documents.get(name, fetch)
     try:
-        return jose.verify(token, usable_keys(copy.document))
+        return jose.verify(token, KeySet.from_document(copy.document))
     except InvalidToken as error:
         if error.code not in _ROTATED:
             raise
         newer = documents.newer(name, fetch, than=copy, interval=KEY_REFETCH_INTERVAL)
         if newer is None:
             raise
-    return jose.verify(token, usable_keys(newer.document))
+    return jose.verify(token, KeySet.from_document(newer.document))
 
 
 def fetch_keys(jwks_uri: str, *, http: "Http") -> dict[str, Any]:
@@ -63,24 +62,5 @@ def fetch_keys(jwks_uri: str, *, http: "Http") -> dict[str, Any]:
     if answer.status != 200:
         raise answer.unexpected()
     document = answer.json_object()
-    usable_keys(document)
+    KeySet.from_document(document)
     return document
-
-
-def usable_keys(document: Mapping[str, Any]) -> KeySet:
-    """
-    Return the keys of *document* whose public exponent is odd.
-
-    No RSA key has an even one, so nothing it verifies; but alone in a document it would take a good copy's
-    place. That an exponent is more than 1 is seen to by :class:`~spatio_django.oidc.jwks.KeySet`.
-
-    Raises:
-        ProtocolViolation: ``jwks``, if no usable key is left.
-
-    RFC 8017 §3.1.
-    """
-    listed = KeySet.from_document(document).keys
-    odd = tuple(key for key in listed if int.from_bytes(base64url.decode(key.e) or b"") % 2)
-    if not odd:
-        raise ProtocolViolation("The key set has no key for RS256.", code="jwks")
-    return KeySet(keys=odd)

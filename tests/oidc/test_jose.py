@@ -3,6 +3,7 @@
 import hmac
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -290,8 +291,12 @@ def test_keys_that_share_a_kid_are_all_tried_up_to_a_few(signer: Signer, other_s
 def test_a_key_that_cryptography_refuses_verifies_nothing(
     signer: Signer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """An even exponent passes for a key, and raises inside: a signature that does not hold."""
-    assert refused(signer.sign(CLAIMS), keys(signer.jwk(e=number(65536)))).code == "signature"
+    """What raises inside, as an even exponent does, is a signature that does not hold."""
+    (good,) = keys(signer.jwk()).keys
+    assert jose.verify(Secret(signer.sign(CLAIMS)), KeySet(keys=(good,))) == CLAIMS
+    broken = KeySet(keys=(replace(good, e=number(65536)),))
+
+    assert refused(signer.sign(CLAIMS), broken).code == "signature"
     assert "can't be used: ValueError" in caplog.text
 
 

@@ -6,6 +6,7 @@ import pytest
 
 from spatio_django.exceptions import InvalidToken, ProtocolViolation, SpatioError
 from spatio_django.oidc import keys
+from spatio_django.oidc.jwks import KeySet
 from spatio_django.oidc.secret import Secret
 from tests.oidc.support import CLAIMS, Clock, FakeHttp, MemoryCache, Signer, documents, json_answer, number
 
@@ -30,7 +31,7 @@ def test_a_key_has_an_odd_exponent(signer: Signer, exponent: int) -> None:
     jwk = signer.jwk(e=number(exponent))
 
     assert fetch(jwk) == {"keys": [jwk]}
-    assert [key.e for key in keys.usable_keys({"keys": [jwk]}).keys] == [number(exponent)]
+    assert [key.e for key in KeySet.from_document({"keys": [jwk]}).keys] == [number(exponent)]
 
 
 @pytest.mark.parametrize("exponent", [0, 1, 2, 4, 65536, 1 << 63])
@@ -44,7 +45,7 @@ def test_a_document_with_an_impossible_exponent_replaces_no_good_one(
 
     assert refused(impossible).code == "jwks"
     assert refused(impossible, impossible).code == "jwks"
-    assert keys.usable_keys({"keys": [impossible, good]}) == keys.usable_keys({"keys": [good]})
+    assert KeySet.from_document({"keys": [impossible, good]}) == KeySet.from_document({"keys": [good]})
 
 
 def test_a_key_with_an_even_exponent_is_passed_over(signer: Signer, other_signer: Signer) -> None:
