@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any, NoReturn
 
 from asgiref.sync import sync_to_async
+from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.contrib.auth.backends import ModelBackend
 from django.contrib.auth.base_user import BaseUserManager
@@ -14,10 +15,11 @@ from django.core.exceptions import FieldDoesNotExist, SuspiciousOperation, Valid
 from django.db import IntegrityError, OperationalError, models, router, transaction
 from django.http import HttpRequest
 from django.utils.crypto import get_random_string
+from django.utils.module_loading import import_string
 from mozilla_django_oidc.auth import OIDCAuthenticationBackend
 
 from spatio_django.conf import conf, get_settings
-from spatio_django.exceptions import LoginRefused
+from spatio_django.exceptions import ConfigurationError, LoginRefused
 from spatio_django.flow import CompletedLogin
 from spatio_django.models import SpatioAccount, authoritative
 
@@ -188,6 +190,78 @@ class SpatioBackend(OIDCAuthenticationBackend):  # type: ignore[misc]  # the par
             raise LoginRefused("update_user() did not give the user back.", code="claims_refused")
         return fresh
 
+    def connect(self, user: Any, login: CompletedLogin) -> SpatioAccount:
+        """
+        Join the Spatio account of *login* to *user*, who is signed in to this site and asked for it.
+
+        Args:
+            user: Primary key and nothing else is relied on: the row is read anew, and locked, so that two
+                requests at once can't connect two accounts.
+
+        Raises:
+            LoginRefused: ``claims_refused``, ``inactive``, ``account_taken`` or ``already_connected``.
+        """
+        claims = dict(login.claims)
+        if not self.verify_claims(claims):
+            raise LoginRefused("verify_claims() said no.", code="claims_refused")
+        try:
+            with transaction.atomic(using=router.db_for_write(SpatioAccount)):
+                account = self.connected(self.locked(user), login)
+                account.user = self.updated(account.user, claims)
+                account.claims = clean_claims(claims)
+                account.save(update_fields=["claims"])
+        except IntegrityError:
+            # Somebody signed in or connected with this very account a moment ago.
+            winner = SpatioAccount.objects.identified_by(login.issuer, login.subject)
+            if winner is None:
+                raise
+            return self.same_owner(winner, user)
+        logger.info("Connected: %s", self.describe_user_by_claims(claims))
+        return account
+
+    def connected(self, user: Any, login: CompletedLogin) -> SpatioAccount:
+        """Give the account of *login*, which is *user*'s already or is made theirs now."""
+        account = SpatioAccount.objects.identified_by(login.issuer, login.subject)
+        if account is not None:
+            return self.same_owner(account, user)
+        if authoritative(SpatioAccount).filter(user=user, issuer=login.issuer).exists():
+            # One account per user keeps it plain whose name and tokens a page is about.
+            raise LoginRefused("The user has another Spatio account.", code="already_connected")
+        account = SpatioAccount(user=user, issuer=login.issuer, sub=login.subject)
+        account.save(force_insert=True, using=router.db_for_write(SpatioAccount))
+        return account
+
+    @staticmethod
+    def same_owner(account: SpatioAccount, user: Any) -> SpatioAccount:
+        """Give *account* if it is *user*'s: a Spatio account never changes hands in silence."""
+        if account.user_id != user.pk:
+            raise LoginRefused("Another user has this Spatio account.", code="account_taken")
+        return account
+
+    def disconnect(self, account: SpatioAccount) -> None:
+        """
+        Take *account* and its grants off its user.
+
+        Raises:
+            LoginRefused: ``last_way_in``, if :meth:`may_disconnect` says no.
+        """
+        with transaction.atomic(using=router.db_for_write(SpatioAccount)):
+            account.user = self.locked(account.user)
+            if not self.may_disconnect(account):
+                raise LoginRefused("The user could not sign in any more.", code="last_way_in")
+            account.delete()
+        logger.info("Disconnected: sub %s", clean_text(account.sub, most=255))
+
+    def accounts_of(self, user: Any) -> list[tuple[SpatioAccount, bool]]:
+        """Give the Spatio accounts of *user*, each with whether :meth:`may_disconnect` says so."""
+        accounts = authoritative(SpatioAccount).filter(user=user.pk, issuer=conf.SPATIO_ISSUER)
+        return [(each, self.may_disconnect(each)) for each in accounts.select_related("user").order_by("pk")]
+
+    def locked(self, user: Any) -> Any:
+        """Read *user* anew and hold the row until the transaction ends."""
+        users = self.UserModel._default_manager.using(router.db_for_write(SpatioAccount))
+        return users.select_for_update().get(pk=user.pk)
+
     # Hooks: override these. Claims are userinfo's over the ID token's, exactly as Spatio sent them.
 
     def verify_claims(self, claims: dict[str, Any]) -> bool:
@@ -278,6 +352,18 @@ class SpatioBackend(OIDCAuthenticationBackend):  # type: ignore[misc]  # the par
         """Bring an existing *user* up to date, and give it back. Override; default: nothing changes."""
         return user
 
+    def may_disconnect(self, account: SpatioAccount) -> bool:
+        """
+        Decide whether *account* can be taken off its user, who must keep a way to sign in.
+
+        Default: with a usable password, or with another Spatio account. Override if your site has other ways,
+        such as a directory.
+        """
+        user = account.user
+        others = authoritative(SpatioAccount).filter(user=user, issuer=account.issuer).exclude(pk=account.pk)
+        # An empty password counts as usable for Django, and nobody can sign in with it.
+        return bool(user.password and user.has_usable_password()) or others.exists()
+
     # What the hooks are made of.
 
     @staticmethod
@@ -358,3 +444,19 @@ class SpatioBackend(OIDCAuthenticationBackend):  # type: ignore[misc]  # the par
     store_tokens = _closed
     verify_token = _closed
     _verify_jws = _closed
+
+
+def configured() -> tuple[str, SpatioBackend]:
+    """
+    Give the configured :class:`SpatioBackend`, or the subclass of it that the site uses, and its path.
+
+    Raises:
+        ConfigurationError: ``backend_missing``.
+    """
+    for path in settings.AUTHENTICATION_BACKENDS:
+        kind = import_string(path)
+        if isinstance(kind, type) and issubclass(kind, SpatioBackend):
+            return path, kind()
+    raise ConfigurationError(
+        "Add spatio_django.backends.SpatioBackend to AUTHENTICATION_BACKENDS.", code="backend_missing"
+    )

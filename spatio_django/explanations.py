@@ -13,7 +13,7 @@ from spatio_django.exceptions import (
 )
 
 BY_CODE: dict[str, Promise] = {
-    "access_denied": _("You chose not to sign in with Spatio. Nothing was shared with this site."),
+    "access_denied": _("You chose not to go on at Spatio. Nothing was shared with this site."),
     "site_error": _(
         "Something on this site failed while signing you in. The people who run it can see what."
     ),
@@ -31,7 +31,25 @@ BY_CODE: dict[str, Promise] = {
     ),
     "email_taken": _(
         "There is an account with your e-mail address on this site already. Sign in to it the way you did "
-        "before."
+        "before, then connect your Spatio account to it."
+    ),
+    "account_taken": _(
+        "This Spatio account belongs to another account on this site. Sign out here and sign in with Spatio "
+        "to use that one; there you can also disconnect it."
+    ),
+    "already_connected": _(
+        "Your account on this site is connected to another Spatio account. Disconnect that one first."
+    ),
+    "last_way_in": _(
+        "Spatio is your only way to sign in to this site. Set a password first, then you can disconnect it."
+    ),
+    "connect_user": _(
+        "You are not signed in any more as the person who began to connect a Spatio account. Sign in again, "
+        "then connect it."
+    ),
+    "other_host": _(
+        "This site is known to Spatio under another address. Go there, sign in the way you did here, and "
+        "connect your Spatio account then."
     ),
     "ambiguous": _("More than one account on this site could be yours. Please ask the people who run it."),
     "scope_not_granted": _("The page you wanted needs a permission that was not given at Spatio."),

@@ -87,12 +87,15 @@ def begin(
     next_url: str | None,
     ask: Ask,
     extra: Mapping[str, str],
+    connect_to: str | None = None,
 ) -> tuple[PendingLogin, str]:
     """
     Begin a login.
 
     Args:
         extra: Further parameters of the authorization request, from the site's code.
+        connect_to: Whom to connect the account to, instead of signing somebody in; see
+            :class:`~spatio_django.pending.PendingLogin`.
 
     Returns:
         The pending login, and the address at Spatio to send the browser to.
@@ -112,6 +115,7 @@ def begin(
         next_url=next_url,
         created=int(time.time()),
         ask=ask,
+        connect_to=connect_to,
     )
     if len(pending.cookie) + len(pending.sealed()) > MAX_COOKIE_BYTES:
         # Browsers would not keep it. Better to land on the usual page than nowhere.

@@ -14,6 +14,8 @@ from django.urls import Resolver404, resolve, reverse
 from django.utils.http import url_has_allowed_host_and_scheme, urlencode
 
 MAX_NEXT = 2048
+#: Our addresses that lead on, so that none of them can be what a sign-in leads to.
+OWN_PAGES = ("login", "callback", "logout", "connect", "disconnect")
 ASK_SALT = "spatio_django.ask"
 SIGNED_OUT_COOKIE = "spatio_signed_out"
 #: Seconds after a sign-out for which the next sign-in of that browser asks who it is.
@@ -104,7 +106,7 @@ def safe_next(request: HttpRequest, value: str | None) -> str | None:
         or not url_has_allowed_host_and_scheme(value, {request.get_host()})
     ):
         return None
-    own = {posixpath.normpath(reverse(f"spatio:{name}")) for name in ("login", "callback", "logout")}
+    own = {posixpath.normpath(reverse(f"spatio:{name}")) for name in OWN_PAGES}
     # Compared as the URLconf will see it; the value itself is never decoded again.
     return None if posixpath.normpath(unquote(urlsplit(value).path)) in own else value
 

@@ -36,6 +36,8 @@ class PendingLogin:
 
     Attributes:
         created: Seconds since the epoch.
+        connect_to: Primary key, as text, of the signed-in user who asked to connect an account; ``None`` for
+            a sign-in.
         done: The callback came. What is left of the flow leads a replayed callback to its page.
     """
 
@@ -47,6 +49,7 @@ class PendingLogin:
     next_url: str | None
     created: int
     ask: Ask = field(default_factory=Ask)
+    connect_to: str | None = None
     done: bool = False
 
     @property
@@ -75,6 +78,7 @@ class PendingLogin:
             self.next_url,
             self.created,
             [self.ask.scopes, self.ask.prompt, self.ask.max_age],
+            self.connect_to,
             self.done,
         ]
         return key_ring().seal(
@@ -88,8 +92,8 @@ class PendingLogin:
             text = key_ring().open(value, context=COOKIE_CONTEXT + name).reveal()
         except Undecryptable:
             return None
-        issuer, state, nonce, verifier, redirect_uri, next_url, created, (scopes, prompt, max_age), done = (
-            json.loads(text)
+        issuer, state, nonce, verifier, redirect_uri, next_url, created, ask, connect_to, done = json.loads(
+            text
         )
         if not -60 <= time.time() - created < LIFETIME:
             return None
@@ -101,7 +105,8 @@ class PendingLogin:
             redirect_uri=redirect_uri,
             next_url=next_url,
             created=created,
-            ask=Ask(scopes=tuple(scopes), prompt=prompt, max_age=max_age),
+            ask=Ask(scopes=tuple(ask[0]), prompt=ask[1], max_age=ask[2]),
+            connect_to=connect_to,
             done=done,
         )
 

@@ -222,7 +222,8 @@ def end_if_over(request: HttpRequest, cookie: str) -> None:
     """
     End the local session of *request* if it came from a grant that is gone, or whose user is.
 
-    The request goes on as anonymous: the view's own rules decide what that means.
+    A session that was signed in some other way, and only connected to Spatio, goes on without the grant. The
+    request goes on as anonymous: the view's own rules decide what that means.
 
     Args:
         cookie: Its session cookie, from :func:`session_due`.
@@ -237,11 +238,23 @@ def end_if_over(request: HttpRequest, cookie: str) -> None:
     if over:
         # Nobody signed out here, so the next sign-in need not ask who it is: see grant_signed_out.
         del request.session[SESSION_KEY]
+        if not came_from_spatio(request):
+            return
         auth.logout(request)
         # Django 5.2 leaves what request.auser() found before.
         vars(request).pop("_acached_user", None)
         return
     memo.looked(cookie, handle)
+
+
+def came_from_spatio(request: HttpRequest) -> bool:
+    """Tell whether our backend signed this session in; one that can't be loaded any more counts as ours."""
+    from spatio_django.backends import SpatioBackend  # here: only a session that is over pays for it
+
+    try:
+        return isinstance(auth.load_backend(request.session[auth.BACKEND_SESSION_KEY]), SpatioBackend)
+    except (ImportError, KeyError):
+        return True
 
 
 def satisfies(request: HttpRequest, *, scopes: Collection[str], max_age: int | None) -> bool:

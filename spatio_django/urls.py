@@ -1,4 +1,4 @@
-"""The three addresses: include them as ``path("spatio/", include("spatio_django.urls"))``."""
+"""Our addresses: include them as ``path("spatio/", include("spatio_django.urls"))``."""
 
 from django.urls import path
 
@@ -10,4 +10,7 @@ urlpatterns = [
     path("login/", views.LoginView.as_view(), name="login"),
     path("callback/", views.CallbackView.as_view(), name="callback"),
     path("logout/", views.LogoutView.as_view(), name="logout"),
+    path("account/", views.AccountView.as_view(), name="account"),
+    path("account/connect/", views.ConnectView.as_view(), name="connect"),
+    path("account/disconnect/", views.DisconnectView.as_view(), name="disconnect"),
 ]

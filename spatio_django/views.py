@@ -1,18 +1,21 @@
-"""Login, callback and logout: HTTP in, HTTP out."""
+"""Login, callback and logout, and the account to connect and disconnect: HTTP in, HTTP out."""
 
 import logging
+import re
 import secrets
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import urlsplit
 
 from django.conf import settings
-from django.contrib import auth
+from django.contrib import auth, messages
 from django.contrib.auth.decorators import login_not_required
 from django.contrib.auth.models import AnonymousUser
 from django.contrib.auth.signals import user_login_failed
+from django.contrib.auth.views import redirect_to_login
 from django.core.exceptions import PermissionDenied, SuspiciousOperation
 from django.db import connections, transaction
 from django.http import (
@@ -24,10 +27,11 @@ from django.http import (
     JsonResponse,
 )
 from django.shortcuts import render, resolve_url
-from django.urls import get_script_prefix
+from django.urls import get_script_prefix, reverse
 from django.utils.decorators import method_decorator
-from django.utils.http import url_has_allowed_host_and_scheme
-from django.utils.module_loading import import_string
+from django.utils.functional import Promise
+from django.utils.http import url_has_allowed_host_and_scheme, urlencode
+from django.utils.translation import gettext_lazy as _
 from django.views import View
 from django.views.decorators.cache import never_cache
 from django.views.generic.base import ContextMixin
@@ -53,15 +57,19 @@ from spatio_django.exceptions import (
 from spatio_django.models import SpatioAccount
 from spatio_django.pending import PendingLogin, remember, used_up
 
-if TYPE_CHECKING:
-    from spatio_django.backends import SpatioBackend
-
 logger = logging.getLogger("spatio_django")
 
 #: Errors that ``prompt=none`` gives when a page has to be shown after all (OpenID Connect Core §3.1.2.6).
 INTERACTION_NEEDED = frozenset({"login_required", "consent_required", "interaction_required"})
 
 PLAIN = "text/plain; charset=utf-8"
+
+#: See :attr:`SpatioView.error_headings`.
+CONNECT_HEADINGS: tuple[Promise, Promise] = (_("Connecting did not work"), _("Nothing was connected"))
+#: Marks a callback that our own page leads to: the session cookie is not sent a second time in vain.
+ONCE_MORE = "once_more"
+#: A primary key that every database can look for.
+_NUMBER = re.compile(r"[0-9]{1,18}")
 
 #: HTTP status of the page that explains an error, by class. A site that is not set up counts as unavailable.
 STATUSES: tuple[tuple[type[SpatioError], int], ...] = (
@@ -88,10 +96,13 @@ def outside_transactions(view: Callable[..., Any]) -> Callable[..., Any]:
 
 @method_decorator([login_not_required, never_cache], name="dispatch")
 class SpatioView(ContextMixin, View):
-    """What our three views share: headers, settings, and the page that explains an error."""
+    """What our views share: headers, settings, and the page that explains an error."""
 
     get_settings = staticmethod(get_settings)
     error_template_name = "spatio_django/login_error.html"
+    continue_template_name = "spatio_django/continue.html"
+    #: Headings of that page: for a failure, and for a person who said no.
+    error_headings: tuple[Promise, Promise] = (_("Signing in did not work"), _("Sign-in cancelled"))
 
     @classmethod
     def as_view(cls, **initkwargs: Any) -> Callable[..., HttpResponseBase]:
@@ -117,6 +128,12 @@ class SpatioView(ContextMixin, View):
         """Render one of our pages."""
         return render(self.request, template, self.get_context_data(**context), status=status)
 
+    def moving_on(self, url: str) -> HttpResponse:
+        """Show a page that goes to *url* by itself, without script: a navigation of its own, unlike a redirect."""
+        response = self.render(self.continue_template_name, next_url=url)
+        response["Refresh"] = f"0;url={url}"
+        return response
+
     def error_page(self, error: SpatioError, *, retry_url: str) -> HttpResponse:
         """
         Explain *error* to the person, and log it under the reference that the page shows.
@@ -131,9 +148,12 @@ class SpatioView(ContextMixin, View):
             code=error.code,
             reference=reference,
             explanation=explanations.explanation(error),
+            heading=self.error_headings[choice],
             choice=choice,
             retry_url=retry_url,
             home_url=get_script_prefix(),
+            # Where an existing user connects the account that could not become a user of its own.
+            account_url=reverse("spatio:account") if error.code == "email_taken" else None,
         )
 
 
@@ -244,8 +264,6 @@ class CallbackView(SpatioView, OIDCAuthenticationCallbackView):  # type: ignore[
     """
 
     http_method_names = ["get"]
-    continue_template_name = "spatio_django/continue.html"
-
     pending: PendingLogin | None = None
     signing_in = False
     error: SpatioError
@@ -270,9 +288,15 @@ class CallbackView(SpatioView, OIDCAuthenticationCallbackView):  # type: ignore[
     def answer(self, request: HttpRequest) -> HttpResponse:
         """Sign in, or say why not."""
         try:
-            self.pending, registered = flow.recall(request)
-            self.login = flow.complete(request, self.pending, registered)
-            return self.sign_in(request)
+            pending, registered = flow.recall(request)
+            if self.lacks_session(request, pending):
+                return self.once_more(request)
+            self.pending = pending
+            if pending.connect_to is not None:
+                self.error_headings = CONNECT_HEADINGS
+                self.require_same_user(request, pending)
+            self.login = flow.complete(request, pending, registered)
+            return self.sign_in(request) if pending.connect_to is None else self.connect(request)
         except SpatioError as error:
             self.error = error
         except Exception as error:  # noqa: BLE001 - whatever a site's hook, receiver or database raises
@@ -283,11 +307,11 @@ class CallbackView(SpatioView, OIDCAuthenticationCallbackView):  # type: ignore[
 
     def sign_in(self, request: HttpRequest) -> HttpResponse:
         """Turn what was verified into a user and a session."""
-        backend_path, backend = self.backend()
-        try:
+        from spatio_django.backends import configured  # here: its parent loads an HTTP and a JWT library
+
+        backend_path, backend = configured()
+        with refusals():
             self.user = backend.authenticate(request, spatio_login=self.login)
-        except (PermissionDenied, SuspiciousOperation) as error:
-            raise LoginRefused("The backend refused.", code="refused") from error
         if self.user is None:
             raise LoginRefused("The backend gave no user.", code="refused")
         if backend.account is None or backend.account.user_id != self.user.pk:
@@ -312,17 +336,61 @@ class CallbackView(SpatioView, OIDCAuthenticationCallbackView):  # type: ignore[
             session.cycle_key()
         tokens.store(self.request, self.login, self.account)
         tokens.drop(before)
-        response: HttpResponse
-        if settings.SESSION_COOKIE_SAMESITE == "Strict":
-            # The redirect would still belong to the navigation from Spatio, so the browser would not send the
-            # new session cookie along. A page of our own that moves on by itself begins a new one.
-            response = self.render(self.continue_template_name, next_url=self.success_url)
-            response["Refresh"] = f"0;url={self.success_url}"
-        else:
-            response = HttpResponseRedirect(self.success_url)
+        response = self.onward()
         if self.request.COOKIES.get(links.SIGNED_OUT_COOKIE):
             response.delete_cookie(links.SIGNED_OUT_COOKIE, samesite="Lax")
         return response
+
+    def connect(self, request: HttpRequest) -> HttpResponse:
+        """
+        Join the account to the user who is signed in, and give their session the grant.
+
+        With a new session key: from here on the session opens more than it did before.
+        """
+        from spatio_django.backends import configured  # here: as above
+
+        _path, backend = configured()
+        with refusals():
+            self.account = backend.connect(request.user, self.login)
+        before = request.session.get(tokens.SESSION_KEY)
+        request.session.cycle_key()
+        tokens.store(request, self.login, self.account)
+        tokens.drop(before)
+        messages.success(request, _("Your Spatio account is connected."), fail_silently=True)
+        return self.onward()
+
+    def onward(self) -> HttpResponse:
+        """Lead to :attr:`success_url`."""
+        if settings.SESSION_COOKIE_SAMESITE != "Strict":
+            return HttpResponseRedirect(self.success_url)
+        # The redirect would still belong to the navigation from Spatio, so the browser would not send the new
+        # session cookie along. A page of our own that moves on by itself begins a new one.
+        return self.moving_on(self.success_url)
+
+    def lacks_session(self, request: HttpRequest, pending: PendingLogin) -> bool:
+        """Tell whether the browser kept a ``Strict`` session cookie back, which connecting needs."""
+        return (
+            pending.connect_to is not None
+            and settings.SESSION_COOKIE_SAMESITE == "Strict"
+            and settings.SESSION_COOKIE_NAME not in request.COOKIES
+            and ONCE_MORE not in request.GET
+        )
+
+    def once_more(self, request: HttpRequest) -> HttpResponse:
+        """Come here again from a page of our own, so that the cookie is sent. Nothing is used up yet."""
+        return self.moving_on(f"{request.get_full_path()}&{ONCE_MORE}=1")
+
+    def require_same_user(self, request: HttpRequest, pending: PendingLogin) -> None:
+        """
+        Let nobody's account be connected to another than the user who asked for it.
+
+        On a shared computer somebody else may have signed in here meanwhile.
+
+        Raises:
+            LoginRefused: ``connect_user``.
+        """
+        if not request.user.is_authenticated or user_key(request.user) != pending.connect_to:
+            raise LoginRefused("The user who began to connect is not signed in.", code="connect_user")
 
     def login_failure(self) -> HttpResponse:
         """Answer a sign-in that failed with :attr:`error`. Override to present it your way."""
@@ -336,6 +404,8 @@ class CallbackView(SpatioView, OIDCAuthenticationCallbackView):  # type: ignore[
         """Where the same sign-in begins anew: same page, same demands, and no longer silently."""
         if self.pending is None:
             return links.login_url()
+        if self.pending.connect_to is not None:
+            return account_url(self.pending.next_url)
         ask = self.pending.ask
         return replace(ask, prompt=None if ask.prompt == "none" else ask.prompt).login_url(
             self.pending.next_url
@@ -343,8 +413,10 @@ class CallbackView(SpatioView, OIDCAuthenticationCallbackView):  # type: ignore[
 
     @property
     def success_url(self) -> str:
-        """Where a sign-in leads: the page it began at, or ``LOGIN_REDIRECT_URL``, or the front page."""
+        """Where it leads: the page it began at, or ``LOGIN_REDIRECT_URL``, or the front page."""
         next_url = self.pending.next_url if self.pending else None
+        if self.pending and self.pending.connect_to is not None:
+            return next_url or account_url()
         return next_url or links.landing_page() or get_script_prefix()
 
     @property
@@ -367,28 +439,11 @@ class CallbackView(SpatioView, OIDCAuthenticationCallbackView):  # type: ignore[
             return HttpResponseRedirect(self.success_url)
         if self.pending and self.pending.ask.prompt == "none" and self.error.code in INTERACTION_NEEDED:
             return HttpResponseRedirect(self.retry_url)
-        if not is_choice(self.error):
+        connecting = self.pending is not None and self.pending.connect_to is not None
+        if not (connecting or is_choice(self.error)):
             # Without credentials: those of an OpenID Connect login are secrets, and receivers log them.
             user_login_failed.send(sender=__name__, credentials={}, request=request)
         return self.login_failure()
-
-    def backend(self) -> tuple[str, "SpatioBackend"]:
-        """
-        Give the configured :class:`SpatioBackend`, or the subclass of it that the site uses.
-
-        Raises:
-            ConfigurationError: ``backend_missing``.
-        """
-        # Imported here: its parent loads an HTTP and a JWT library, which the URLconf can do without.
-        from spatio_django.backends import SpatioBackend
-
-        for path in settings.AUTHENTICATION_BACKENDS:
-            kind = import_string(path)
-            if isinstance(kind, type) and issubclass(kind, SpatioBackend):
-                return path, kind()
-        raise ConfigurationError(
-            "Add spatio_django.backends.SpatioBackend to AUTHENTICATION_BACKENDS.", code="backend_missing"
-        )
 
 
 class LogoutView(SpatioView, OIDCLogoutView):  # type: ignore[misc]  # the parent has no types
@@ -406,6 +461,152 @@ class LogoutView(SpatioView, OIDCLogoutView):  # type: ignore[misc]  # the paren
         """Where signing out leads: ``next`` from the form, or ``LOGOUT_REDIRECT_URL``, or the front page."""
         next_url = links.safe_next(self.request, self.request.POST.get("next"))
         return next_url or resolve_url(settings.LOGOUT_REDIRECT_URL or get_script_prefix())
+
+
+class AccountView(SpatioView):
+    """The page "Spatio account": what is connected to the user who is signed in, to change it."""
+
+    http_method_names = ["get"]
+    account_template_name = "spatio_django/account.html"
+
+    def get(self, request: HttpRequest) -> HttpResponse:
+        """
+        Show the page; to nobody it says how to begin.
+
+        Where ``LOGIN_URL`` leads straight to Spatio, somebody who has a password here must not be sent there:
+        they would come back as a new user.
+        """
+        from spatio_django.backends import configured  # here: its parent loads an HTTP and a JWT library
+
+        here = request.get_full_path()
+        leads_to_spatio = resolve_url(settings.LOGIN_URL) == reverse("spatio:login")
+        if not (request.user.is_authenticated or leads_to_spatio):
+            return redirect_to_login(here)
+        try:
+            _path, backend = configured()
+        except ConfigurationError as error:
+            return self.error_page(error, retry_url=here)
+        return self.render(
+            self.account_template_name,
+            connected=backend.accounts_of(request.user),
+            next_url=links.safe_next(request, request.GET.get("next")),
+            login_url=links.login_url(here),
+            home_url=get_script_prefix(),
+        )
+
+
+class ConnectView(SpatioView):
+    """Begin to connect a Spatio account to the user who is signed in: POST, with the CSRF token."""
+
+    http_method_names = ["post"]
+    error_headings = CONNECT_HEADINGS
+
+    def post(self, request: HttpRequest) -> HttpResponse:
+        """Send the browser to Spatio."""
+        next_url = links.safe_next(request, request.POST.get("next"))
+        if not request.user.is_authenticated:
+            return HttpResponseRedirect(account_url(next_url))
+        try:
+            registered = registration.current()
+            redirect_uri = flow.redirect_uri_for(request, registered)
+            if not is_here(redirect_uri, request):
+                parts = urlsplit(redirect_uri)
+                return self.error_page(
+                    LoginRefused("Begun at a host that is not registered.", code="other_host"),
+                    retry_url=f"{parts.scheme}://{parts.netloc}{account_url(next_url)}",
+                )
+            pending, url = flow.begin(
+                registered,
+                redirect_uri=redirect_uri,
+                next_url=next_url,
+                ask=self.get_ask(request),
+                extra={},
+                connect_to=user_key(request.user),
+            )
+        except SpatioError as error:
+            return self.error_page(error, retry_url=account_url(next_url))
+        # Not a redirect: browsers hold it against a policy of "form-action 'self'", which sites have.
+        response = self.moving_on(url)
+        remember(request, response, pending)
+        return response
+
+    def get_ask(self, request: HttpRequest) -> links.Ask:
+        """
+        Give what is asked for. Override to demand more.
+
+        Default: consent, even if it was given before, so that the person sees whose account they connect: on
+        a shared computer it may be another's who is still signed in at Spatio.
+        """
+        return links.Ask(prompt="consent", explicit=True)
+
+
+class DisconnectView(SpatioView):
+    """Take a Spatio account off the user who is signed in: POST, with the CSRF token."""
+
+    http_method_names = ["post"]
+    error_headings = (_("Disconnecting did not work"), _("Disconnecting did not work"))
+
+    def post(self, request: HttpRequest) -> HttpResponse:
+        """Disconnect the account that the form names, if it is this user's."""
+        from spatio_django.backends import configured  # here: its parent loads an HTTP and a JWT library
+
+        next_url = links.safe_next(request, request.POST.get("next"))
+        number = request.POST.get("account", "")
+        mine = SpatioAccount.objects.filter(user=request.user.pk)  # nobody's for nobody
+        account = mine.filter(pk=number).first() if _NUMBER.fullmatch(number) else None
+        if account is None:  # gone already, or never theirs
+            return HttpResponseRedirect(account_url(next_url))
+        handle = request.session.get(tokens.SESSION_KEY)
+        holds_its_grant = account.tokens.filter(handle=handle).exists()
+        try:
+            _path, backend = configured()
+            backend.disconnect(account)
+        except SpatioError as error:
+            return self.error_page(error, retry_url=account_url(next_url))
+        if holds_its_grant:
+            # The person stays signed in here; other sessions that came through this account end.
+            del request.session[tokens.SESSION_KEY]
+        messages.success(request, _("Your Spatio account is disconnected."), fail_silently=True)
+        return HttpResponseRedirect(next_url or account_url())
+
+
+def account_url(next_url: str | None = None) -> str:
+    """Give the path of the page "Spatio account", which hands *next_url* on to what is done there."""
+    return reverse("spatio:account") + (f"?{urlencode({'next': next_url})}" if next_url else "")
+
+
+def user_key(user: Any) -> str:
+    """Give the primary key of *user* as the session holds it."""
+    return str(user._meta.pk.value_to_string(user))
+
+
+def is_here(redirect_uri: str, request: HttpRequest) -> bool:
+    """
+    Tell whether the browser that posted *request* is on the host of *redirect_uri*.
+
+    By ``Origin``, which browsers send with each form and no proxy rewrites; else by the request's host.
+    """
+    origin = request.headers.get("Origin", "null")
+    parts = urlsplit(redirect_uri)
+    return (
+        flow.same_host(redirect_uri, request)
+        if origin == "null"
+        else origin == f"{parts.scheme}://{parts.netloc}"
+    )
+
+
+@contextmanager
+def refusals() -> Iterator[None]:
+    """
+    Turn the ways in which Django's backends say no into ours.
+
+    Raises:
+        LoginRefused: ``refused``.
+    """
+    try:
+        yield
+    except (PermissionDenied, SuspiciousOperation) as error:
+        raise LoginRefused("The backend refused.", code="refused") from error
 
 
 def is_choice(error: SpatioError) -> bool:

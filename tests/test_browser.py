@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from django.contrib.auth import get_user_model
 from django.core.management import call_command
 from django.http import HttpRequest, HttpResponse
 from pytest_django.live_server_helper import LiveServer
@@ -252,6 +253,47 @@ def tab_to(visitor: Visitor, name: str) -> None:
             assert outline != "none"
             return
     raise AssertionError(f"{name!r} is not among {reached}")
+
+
+# Connecting
+
+
+def test_the_superuser_connects_and_disconnects_by_keyboard(phone: Visitor, settings: Any) -> None:
+    """Password, account page, consent, connected; under a policy that lets forms lead to this site only."""
+    settings.MIDDLEWARE = [f"{__name__}.narrow_policy", *settings.MIDDLEWARE]
+    get_user_model().objects.create_superuser("grace", password="correct horse")
+    phone.open("/admin/login/?next=/spatio/account/")
+    phone.page.get_by_label("Username").fill("grace")
+    phone.page.get_by_label("Password").fill("correct horse")
+    phone.page.keyboard.press("Enter")
+    phone.reads("Spatio account")
+    check_look(phone)
+
+    tab_to(phone, "Connect Spatio")
+    phone.page.keyboard.press("Enter")
+    phone.reads("The library wants to sign you in")
+    phone.press("Allow")
+    phone.arrives_at("/spatio/account/")
+    phone.sees("Ada Lovelace")
+    check_look(phone)
+
+    tab_to(phone, "Disconnect")
+    phone.page.keyboard.press("Enter")
+    phone.page.get_by_role("button", name="Connect Spatio").wait_for()
+    phone.sees("You are signed in as grace")
+
+
+def narrow_policy(
+    get_response: Callable[[HttpRequest], HttpResponse],
+) -> Callable[[HttpRequest], HttpResponse]:
+    """Middleware: on top of the other, let forms lead to this site and nowhere else."""
+
+    def add_policy(request: HttpRequest) -> HttpResponse:
+        response = get_response(request)
+        response["Content-Security-Policy"] += ", form-action 'self'"
+        return response
+
+    return add_policy
 
 
 # Settings of the site

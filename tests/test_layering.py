@@ -24,7 +24,7 @@ MAY_IMPORT = {
     "links": set(),
     "pending": {"encryption", "links"},
     "flow": {"conf", "links", "models", "pending", "provider", "registration"},
-    "tokens": {"flow", "models"},
+    "tokens": {"backends", "flow", "models"},
     "backends": {"conf", "flow", "models"},
     "middleware": {"links", "tokens"},
     "decorators": {"links", "tokens"},
@@ -41,7 +41,9 @@ MAY_IMPORT = {
     },
     "urls": {"views"},
     "apps": {"tokens"},
-    "templatetags.spatio": {"links"},
+    "templatetags.spatio": {"backends", "links"},
+    "adoption": {"conf", "models"},
+    "management.commands.spatio_adopt": {"adoption", "conf"},
     "management.commands.spatio_register": {"conf", "registration"},
 }
 GLUE = sorted(

@@ -13,22 +13,29 @@ from django.contrib.staticfiles import finders
 from django.template.loader import render_to_string
 from django.test import Client, RequestFactory
 from django.utils import translation
-from django.utils.translation import trans_real
+from django.utils.translation import gettext_lazy, trans_real
 
 import spatio_django
 from spatio_django.exceptions import LoginRefused
 from spatio_django.explanations import explanation
+from spatio_django.models import SpatioAccount
 
 FOLDER = Path(spatio_django.__file__).parent / "templates"
 BASE = "spatio_django/base.html"
-PAGES = ("login_error", "not_allowed", "continue")
-BUTTONS = ("login_button", "logout_button")
+PAGES = ("login_error", "not_allowed", "continue", "account")
+BUTTONS = ("login_button", "logout_button", "connect_button", "account_panel")
 VOID = {"meta", "link", "input", "br", "hr", "img"}
 
 #: What the views and tags give; each value that people see is in digits, which need no translation.
 CONTEXT: dict[str, Any] = {
     "base_template": BASE,
     "code": "11",
+    "heading": gettext_lazy("Signing in did not work"),
+    "account_url": "/spatio/account/",
+    "connected": [
+        (SpatioAccount(pk=1234, sub="55", claims={"email": "66"}), True),
+        (SpatioAccount(pk=77, sub="88"), False),
+    ],
     "reference": "22",
     "choice": False,
     "retry_url": "/spatio/login/?next=%2Fme%2F&explicit=1",
@@ -91,6 +98,7 @@ VARIANTS = [
     *(pytest.param(name, {}, id=name) for name in (*PAGES, *BUTTONS)),
     pytest.param("login_error", {"choice": True}, id="denied"),
     pytest.param("logout_button", {"next_url": "", "stylesheet": False}, id="logout_button-bare"),
+    pytest.param("account_panel", {"connected": []}, id="account_panel-empty"),
     pytest.param("continue", {"base_template": "foreign.html"}, id="continue-foreign"),
 ]
 
@@ -175,13 +183,19 @@ def test_an_error_says_what_to_tell_those_who_help() -> None:
     assert "is switched off" in page.texts["p"]
     assert "<p>You are still signed in as <strong>33</strong>.</p>" in html
     assert page.texts["code"] == "11 22"
-    assert [link["href"] for link in page.all("a")] == [CONTEXT["retry_url"], "/home/"]
+    assert [link["href"] for link in page.all("a")] == [
+        CONTEXT["retry_url"],
+        "/spatio/account/",
+        "/home/",
+    ]
 
 
 def test_a_choice_is_no_error() -> None:
     """Who denied reads no word of failure."""
-    assert "did not work" not in rendered("login_error", choice=True)
-    assert Page(rendered("login_error", choice=True)).texts["h1"] == "Sign-in cancelled"
+    page = Page(rendered("login_error", choice=True, heading="Sign-in cancelled"))
+
+    assert page.texts["h1"] == page.texts["title"] == "Sign-in cancelled"
+    assert not [text for text in page.texts.values() if "did not work" in text]
 
 
 @pytest.mark.parametrize("choice", [True, False])

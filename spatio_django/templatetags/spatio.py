@@ -1,4 +1,4 @@
-"""The buttons: ``{% load spatio %}{% spatio_login_button %}{% spatio_logout_button %}``."""
+"""The buttons, and what is connected: ``{% load spatio %}{% spatio_login_button %}``."""
 
 from typing import Any
 
@@ -56,5 +56,48 @@ def spatio_logout_button(context: RequestContext, next: str | None = None, label
         "csrf_token": context.get("csrf_token"),
         "next_url": next or "",
         "label": label or _("Sign out"),
+        "stylesheet": stylesheet_wanted(context),
+    }
+
+
+@register.inclusion_tag("spatio_django/connect_button.html", takes_context=True)
+def spatio_connect_button(
+    context: RequestContext,
+    next: str | None = None,  # noqa: A002 - likewise
+    label: str = "",
+) -> dict[str, Any]:
+    """
+    Show the button that connects a Spatio account to the user who is signed in: a form that posts.
+
+    Args:
+        next: The page to land on. Default: the page "Spatio account".
+        label: The text. Default: "Connect Spatio".
+    """
+    return {
+        "csrf_token": context.get("csrf_token"),
+        "next_url": next or "",
+        "label": label,
+        "stylesheet": stylesheet_wanted(context),
+    }
+
+
+@register.inclusion_tag("spatio_django/account_panel.html", takes_context=True)
+def spatio_account(context: RequestContext, next: str | None = None) -> dict[str, Any]:  # noqa: A002 - likewise
+    """
+    Show what is connected to the user who is signed in, to connect or to disconnect it.
+
+    For a settings page of the site; by itself it is the page ``spatio:account``. One query, and a second one
+    for a user without a password.
+
+    Args:
+        next: The page to land on afterwards. Default: the page "Spatio account".
+    """
+    from spatio_django.backends import configured  # here: its parent loads an HTTP and a JWT library
+
+    _path, backend = configured()
+    return {
+        "csrf_token": context.get("csrf_token"),
+        "connected": backend.accounts_of(context["user"]),
+        "next_url": next or "",
         "stylesheet": stylesheet_wanted(context),
     }

@@ -1,0 +1,561 @@
+"""Connecting a Spatio account to somebody who is signed in already, and taking it off again."""
+
+import logging
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+from django.contrib.auth import get_user_model
+from django.contrib.messages import get_messages
+from django.core.exceptions import PermissionDenied
+from django.core.management import call_command
+from django.db import connection
+from django.test import Client
+
+from spatio_django import backends
+from spatio_django.exceptions import LoginRefused
+from spatio_django.links import login_url
+from spatio_django.models import SpatioAccount, SpatioToken
+from spatio_django.testing import FakeSpatio
+from tests.conftest import Site
+from tests.misbehaving import Misbehaviour
+
+User = get_user_model()
+
+
+@pytest.fixture
+def grace(db: None) -> Any:
+    """Give the superuser of a fresh site, who has a password."""
+    return User.objects.create_superuser("grace", "grace@example.com", "correct horse")
+
+
+def password_login(site: Site, user: Any, **defaults: Any) -> Client:
+    """Open a browser in which *user* signed in with a password."""
+    browser = site.browser(**defaults)
+    browser.force_login(user, backend="django.contrib.auth.backends.ModelBackend")
+    return browser
+
+
+def begin(site: Site, browser: Client, **form: str) -> str:
+    """Press "Connect Spatio"; give the address at the provider that the browser is sent to."""
+    response = browser.post("/spatio/account/connect/", form)
+    assert response.status_code == 200, response.content.decode()
+    url = str(response["Refresh"]).removeprefix("0;url=")
+    assert url.startswith(site.spatio.issuer)
+    return url
+
+
+def connect(site: Site, browser: Client, *, persona: str = "ada", **form: str) -> Any:
+    """Connect that persona; give the answer to the callback."""
+    return browser.get(site.authorize(begin(site, browser, **form), persona=persona))
+
+
+def disconnect(browser: Client, account: SpatioAccount, **form: str) -> Any:
+    """Press "Disconnect"."""
+    return browser.post("/spatio/account/disconnect/", {"account": account.pk, **form})
+
+
+def state(browser: Client) -> Any:
+    """Tell who is signed in, and with which Spatio account."""
+    return browser.get("/state/").json()
+
+
+def assert_refused(response: Any, code: str, status: int) -> None:
+    """See the page that explains, with its stable code and a way back to the account page."""
+    assert (response.status_code, response.context["code"]) == (status, code)
+    assert "did not work" in str(response.context["heading"])
+    assert "/spatio/account/" in response.context["retry_url"]
+
+
+# Connecting
+
+
+def test_the_superuser_of_a_fresh_site_connects(site: Site, grace: Any) -> None:
+    """No user is made, the session goes on under a new key, and Spatio signs in the same user from now on."""
+    browser = password_login(site, grace)
+    key = browser.session.session_key
+
+    response = connect(site, browser)
+
+    assert (response.status_code, response["Location"]) == (302, "/spatio/account/")
+    assert SpatioAccount.objects.get().user == grace
+    assert User.objects.count() == 1
+    assert browser.session.session_key != key
+    assert state(browser)["user"] == "grace"
+    assert state(browser)["account"] == SpatioAccount.objects.get().sub
+    again = site.browser()
+    site.sign_in(again)
+    assert state(again)["user"] == "grace"
+
+
+def test_the_account_page_shows_it_and_says_so(site: Site, grace: Any) -> None:
+    """Before: a button that connects. After: whose account it is, and a button that takes it off."""
+    browser = password_login(site, grace)
+    before = browser.get("/spatio/account/").content.decode()
+    connect(site, browser)
+
+    after = browser.get("/spatio/account/")
+
+    assert 'action="/spatio/account/connect/"' in before
+    assert 'action="/spatio/account/disconnect/"' not in before
+    html = after.content.decode()
+    assert "Ada Lovelace" in html
+    assert 'action="/spatio/account/disconnect/"' in html
+    assert 'action="/spatio/account/connect/"' not in html
+    said = get_messages(after.wsgi_request)
+    assert [str(message) for message in said] == ["Your Spatio account is connected."]
+
+
+def test_connecting_leads_back_to_the_page_it_began_at(site: Site, grace: Any) -> None:
+    """A settings page of the site; but no other site."""
+    browser = password_login(site, grace)
+
+    assert connect(site, browser, next="/other/?a=1")["Location"] == "/other/?a=1"
+    assert connect(site, browser, next="https://evil.example/")["Location"] == "/spatio/account/"
+
+
+def test_the_person_sees_at_spatio_whose_account_they_connect(site: Site, grace: Any) -> None:
+    """Somebody else may still be signed in at Spatio on a shared computer."""
+    site.sign_in(site.browser())
+
+    url = begin(site, password_login(site, grace))
+
+    assert parse_qs(urlsplit(url).query)["prompt"] == ["consent"]
+
+
+def test_connecting_takes_a_post_with_the_csrf_token(site: Site, grace: Any) -> None:
+    """A link on another site connects nothing (login CSRF)."""
+    browser = Client(enforce_csrf_checks=True, headers={"Sec-Fetch-Mode": "navigate"})
+    browser.force_login(grace)
+
+    assert browser.get("/spatio/account/connect/").status_code == 405
+    assert browser.post("/spatio/account/connect/").status_code == 403
+    token = browser.get("/spatio/account/").context["csrf_token"]
+    assert browser.post("/spatio/account/connect/", {"csrfmiddlewaretoken": str(token)}).status_code == 200
+
+
+def test_connecting_the_same_account_again_gives_the_session_its_grant(site: Site, grace: Any) -> None:
+    """A password session of somebody who is connected gets tokens that way, and no second account."""
+    connect(site, password_login(site, grace))
+    browser = password_login(site, grace)
+    assert state(browser)["account"] is None
+
+    connect(site, browser)
+    connect(site, browser)
+
+    assert state(browser)["account"]
+    assert SpatioAccount.objects.count() == 1
+    assert SpatioToken.objects.count() == 2
+
+
+# Who may connect what
+
+
+def test_an_account_of_another_user_stays_theirs(site: Site, grace: Any) -> None:
+    """The person reads what happened and stays signed in; nothing changes hands."""
+    connect(site, password_login(site, grace))
+    mallory = password_login(site, User.objects.create_user("mallory", password="x"))
+
+    response = connect(site, mallory)
+
+    assert_refused(response, "account_taken", 403)
+    assert SpatioAccount.objects.get().user == grace
+    assert state(mallory) == {"user": "mallory", "account": None, "scopes": []}
+
+
+def test_a_user_has_one_spatio_account(site: Site, grace: Any) -> None:
+    """Whose name and tokens would a page be about?"""
+    browser = password_login(site, grace)
+    connect(site, browser)
+
+    assert_refused(connect(site, browser, persona="bo"), "already_connected", 403)
+    assert SpatioAccount.objects.get().name == "Ada Lovelace"
+
+
+def test_who_is_signed_in_must_be_who_began(site: Site, grace: Any) -> None:
+    """On a shared computer the next person must not get the account of the one before, nor give theirs."""
+    browser = password_login(site, grace)
+    callback = site.authorize(begin(site, browser))
+    browser.force_login(User.objects.create_user("next"), backend="django.contrib.auth.backends.ModelBackend")
+
+    assert_refused(browser.get(callback), "connect_user", 403)
+    assert not SpatioAccount.objects.exists()
+    assert state(browser)["user"] == "next"
+    assert site.spatio.calls("/oauth2/token") == []
+
+
+def test_a_callback_after_signing_out_connects_nothing(site: Site, grace: Any) -> None:
+    """Nor does it sign anybody in."""
+    browser = password_login(site, grace)
+    callback = site.authorize(begin(site, browser))
+    browser.post("/spatio/logout/")
+
+    assert_refused(browser.get(callback), "connect_user", 403)
+    assert not SpatioAccount.objects.exists()
+    assert state(browser)["user"] == ""
+
+
+def test_a_sign_in_never_connects(site: Site, grace: Any) -> None:
+    """Whoever signs in with Spatio while signed in otherwise becomes that person, and joins nobody."""
+    browser = password_login(site, grace)
+
+    site.sign_in(browser, next="/other/", explicit="1")
+
+    assert SpatioAccount.objects.get().user != grace
+    assert state(browser)["user"] == "ada"
+
+
+def test_a_callback_used_twice_leads_to_its_page(site: Site, grace: Any) -> None:
+    """A reload or the Back button is no error."""
+    browser = password_login(site, grace)
+    callback = site.authorize(begin(site, browser))
+    browser.get(callback)
+
+    assert browser.get(callback)["Location"] == "/spatio/account/"
+
+
+def test_declining_connects_nothing(site: Site, grace: Any, caplog: pytest.LogCaptureFixture) -> None:
+    """A choice and no error; the way back is the account page, with its ``next``."""
+    caplog.set_level(logging.INFO)
+    browser = password_login(site, grace)
+
+    response = browser.get(site.authorize(begin(site, browser, next="/other/"), allow=False))
+
+    assert response.status_code == 200
+    assert str(response.context["heading"]) == "Nothing was connected"
+    assert response.context["retry_url"] == "/spatio/account/?next=%2Fother%2F"
+    assert {record.levelname for record in caplog.records if record.name == "spatio_django"} == {"INFO"}
+    assert state(browser)["user"] == "grace"
+
+
+def test_a_lying_provider_connects_nothing(site: Site, grace: Any, misbehaviour: Misbehaviour) -> None:
+    """Every check of a sign-in holds here too; nobody is signed out, and no login failure is announced."""
+    browser = password_login(site, grace)
+    callback = site.authorize(begin(site, browser))
+    misbehaviour.json("/oauth2/token", id_token="a.b.c")
+
+    response = browser.get(callback)
+
+    assert response.status_code == 502
+    assert "did not work" in str(response.context["heading"])
+    assert not SpatioAccount.objects.exists()
+    assert state(browser)["user"] == "grace"
+    misbehaviour.lies.clear()
+    connect(site, browser)
+    assert SpatioAccount.objects.exists()
+
+
+class Refusing(backends.SpatioBackend):
+    """Knows nobody by these claims."""
+
+    def verify_claims(self, claims: dict[str, Any]) -> bool:
+        """Refuse Ada."""
+        return claims.get("name") != "Ada Lovelace"
+
+
+class Forbidding(backends.SpatioBackend):
+    """Says no in Django's words."""
+
+    def update_user(self, user: Any, claims: dict[str, Any]) -> Any:
+        """Refuse."""
+        raise PermissionDenied
+
+
+@pytest.mark.parametrize(("backend", "code"), [("Refusing", "claims_refused"), ("Forbidding", "refused")])
+def test_the_hooks_decide_here_too(site: Site, grace: Any, settings: Any, backend: str, code: str) -> None:
+    """Who may not sign in may not connect, and nothing is left of the attempt."""
+    others = ["django.contrib.auth.backends.ModelBackend"]
+    settings.AUTHENTICATION_BACKENDS = [f"tests.test_connect.{backend}", *others]
+
+    response = connect(site, password_login(site, grace))
+
+    assert_refused(response, code, 403)
+    assert not SpatioAccount.objects.exists()
+    settings.AUTHENTICATION_BACKENDS = ["spatio_django.backends.SpatioBackend", *others]
+    connect(site, password_login(site, grace))
+    assert SpatioAccount.objects.get().user == grace
+
+
+def test_a_site_that_is_not_registered_says_so(site: Site, grace: Any, settings: Any) -> None:
+    """Explained, like everything else that can go wrong."""
+    browser = password_login(site, grace)
+    begin(site, browser)
+    settings.SPATIO_ISSUER = "http://127.0.0.1:9"
+
+    assert_refused(browser.post("/spatio/account/connect/"), "not_registered", 503)
+
+
+@pytest.mark.parametrize(
+    ("origin", "host"),
+    [
+        ("http://127.0.0.1", "127.0.0.1"),
+        ("http://elsewhere.example", "testserver"),
+        (None, "elsewhere.example"),
+    ],
+)
+def test_connecting_at_a_host_that_is_not_registered_is_explained(
+    site: Site, grace: Any, origin: str | None, host: str
+) -> None:
+    """The session stays behind on its host, so the person is told where to go instead of being sent."""
+    begin(site, password_login(site, grace))
+    browser = password_login(site, grace)
+
+    headers = {"Host": host} | ({"Origin": origin} if origin else {})
+    response = browser.post("/spatio/account/connect/", {"next": "/me/"}, headers=headers)
+
+    assert_refused(response, "other_host", 403)
+    assert response.context["retry_url"] == "http://testserver/spatio/account/?next=%2Fme%2F"
+
+
+def test_connecting_works_behind_a_proxy_that_hides_the_host(site: Site, grace: Any) -> None:
+    """The browser says where it is."""
+    browser = password_login(site, grace)
+
+    headers = {"Host": "backend:8000", "Origin": "http://testserver"}
+    response = browser.post("/spatio/account/connect/", headers=headers)
+
+    assert site.spatio.issuer in response["Refresh"]
+
+
+def test_a_strict_session_cookie_is_waited_for(site: Site, grace: Any, settings: Any) -> None:
+    """The browser keeps it back when Spatio leads here; our own page comes again and gets it."""
+    settings.SESSION_COOKIE_SAMESITE = "Strict"
+    browser = password_login(site, grace)
+    callback = site.authorize(begin(site, browser))
+    session = browser.cookies.pop("sessionid")
+
+    page = browser.get(callback)
+
+    assert page.status_code == 200
+    once_more = page["Refresh"].removeprefix("0;url=")
+    assert once_more.startswith(callback)
+    assert site.spatio.calls("/oauth2/token") == []
+    browser.cookies["sessionid"] = session.value
+    assert browser.get(once_more)["Refresh"] == "0;url=/spatio/account/"
+    assert SpatioAccount.objects.get().user == grace
+
+
+def test_a_strict_session_that_is_over_is_not_waited_for_twice(site: Site, grace: Any, settings: Any) -> None:
+    """Once, or the browser would go in circles."""
+    settings.SESSION_COOKIE_SAMESITE = "Strict"
+    browser = password_login(site, grace)
+    callback = site.authorize(begin(site, browser))
+    del browser.cookies["sessionid"]
+    once_more = browser.get(callback)["Refresh"].removeprefix("0;url=")
+
+    assert_refused(browser.get(once_more), "connect_user", 403)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_two_accounts_at_once_become_one(site: Site, grace: Any) -> None:
+    """The user's row is held while it is looked whether there is one already."""
+    browsers = [password_login(site, grace) for _ in range(2)]
+    callbacks = [
+        site.authorize(begin(site, browser), persona=persona)
+        for browser, persona in zip(browsers, ("ada", "bo"), strict=True)
+    ]
+
+    with ThreadPoolExecutor(2) as pool:
+        done = list(pool.map(visit, browsers, callbacks))
+
+    assert sorted(done) == [302, 403]
+    assert SpatioAccount.objects.count() == 1
+
+
+def visit(browser: Client, url: str) -> int:
+    """Open *url* in a thread of its own, and close the database connection that it used."""
+    try:
+        return browser.get(url).status_code
+    finally:
+        connection.close()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_one_account_for_two_users_at_once_goes_to_one(site: Site, grace: Any) -> None:
+    """The unique identity decides; the other reads that it is taken."""
+    browsers = [password_login(site, user) for user in (grace, User.objects.create_user("mallory"))]
+    callbacks = [site.authorize(begin(site, browser)) for browser in browsers]
+
+    with ThreadPoolExecutor(2) as pool:
+        done = list(pool.map(visit, browsers, callbacks))
+
+    assert sorted(done) == [302, 403]
+    assert SpatioAccount.objects.count() == 1
+
+
+# Disconnecting
+
+
+def test_disconnecting_takes_the_account_off_and_leaves_the_session(site: Site, grace: Any) -> None:
+    """Its grants go, sessions that came through it end, and the person stays signed in here."""
+    browser, phone = password_login(site, grace), site.browser()
+    connect(site, browser)
+    site.sign_in(phone)
+    account = SpatioAccount.objects.get()
+
+    response = disconnect(browser, account)
+
+    assert (response.status_code, response["Location"]) == (302, "/spatio/account/")
+    assert state(browser) == {"user": "grace", "account": None, "scopes": []}
+    assert state(phone)["user"] == ""
+    assert not SpatioAccount.objects.exists()
+    assert not SpatioToken.objects.exists()
+
+
+def test_another_password_session_outlives_the_grant_it_was_given(site: Site, grace: Any) -> None:
+    """It was signed in by a password, so only the access to Spatio ends."""
+    laptop, phone = password_login(site, grace), password_login(site, grace)
+    connect(site, laptop)
+    connect(site, phone)
+
+    disconnect(phone, SpatioAccount.objects.get())
+
+    assert state(laptop) == {"user": "grace", "account": None, "scopes": []}
+
+
+def test_the_session_that_came_through_it_goes_on_too(site: Site, grace: Any) -> None:
+    """Who has a password can disconnect in a session that Spatio signed in."""
+    connect(site, password_login(site, grace))
+    browser = site.browser()
+    site.sign_in(browser)
+
+    response = disconnect(browser, SpatioAccount.objects.get(), next="/other/")
+
+    assert response["Location"] == "/other/"
+    assert state(browser)["user"] == "grace"
+
+
+def test_the_last_way_in_stays(site: Site) -> None:
+    """Not until there is a password: neither the page offers it, nor does a forged form do it."""
+    browser = site.browser()
+    site.sign_in(browser)
+    account = SpatioAccount.objects.get()
+
+    assert "Set a password first" in browser.get("/spatio/account/").content.decode()
+    assert_refused(disconnect(browser, account), "last_way_in", 403)
+    account.user.password = ""
+    account.user.save()
+    site.sign_in(browser)
+    assert_refused(disconnect(browser, account), "last_way_in", 403)
+    assert SpatioAccount.objects.exists()
+
+
+def test_with_another_spatio_account_it_is_not_the_last(site: Site) -> None:
+    """Sites may join several through the backend."""
+    browser = site.browser()
+    site.sign_in(browser)
+    account = SpatioAccount.objects.get()
+    other = SpatioAccount.objects.create(user=account.user, issuer=site.spatio.issuer, sub="other")
+
+    assert disconnect(browser, other).status_code == 302
+    assert SpatioAccount.objects.get() == account
+    assert state(browser)["user"] == "ada"
+
+
+def test_nobody_disconnects_for_another(site: Site, grace: Any) -> None:
+    """The form's number is looked for among one's own."""
+    connect(site, password_login(site, grace))
+    account = SpatioAccount.objects.get()
+    mallory = password_login(site, User.objects.create_user("mallory", password="x"))
+
+    for browser in (mallory, site.browser()):
+        assert disconnect(browser, account)["Location"] == "/spatio/account/"
+    for number in ("", "x", "9" * 40, "-1", "²"):
+        assert mallory.post("/spatio/account/disconnect/", {"account": number}).status_code == 302
+    assert SpatioAccount.objects.exists()
+
+
+def test_disconnecting_takes_a_post_with_the_csrf_token(site: Site, grace: Any) -> None:
+    """A link on another site disconnects nothing."""
+    connect(site, password_login(site, grace))
+    account = SpatioAccount.objects.get()
+    browser = Client(enforce_csrf_checks=True, headers={"Sec-Fetch-Mode": "navigate"})
+    browser.force_login(grace)
+
+    assert browser.get("/spatio/account/disconnect/").status_code == 405
+    assert disconnect(browser, account).status_code == 403
+    token = str(browser.get("/spatio/account/").context["csrf_token"])
+    assert disconnect(browser, account, csrfmiddlewaretoken=token).status_code == 302
+    assert not SpatioAccount.objects.exists()
+
+
+# Guests, collisions, the admin
+
+
+def test_a_guest_is_told_to_sign_in_as_always(db: None, client: Client) -> None:
+    """Where ``LOGIN_URL`` leads to Spatio, sending them there would make a second user of them."""
+    response = client.get("/spatio/account/?next=/me/")
+
+    assert response.status_code == 200
+    assert "the way you always do" in response.content.decode()
+    assert response.context["login_url"] == login_url("/spatio/account/?next=/me/")
+
+
+def test_a_guest_goes_to_the_login_page_of_a_site_that_has_one(
+    db: None, client: Client, settings: Any
+) -> None:
+    """As with ``login_required``."""
+    settings.LOGIN_URL = "/admin/login/"
+
+    assert client.get("/spatio/account/")["Location"] == "/admin/login/?next=/spatio/account/"
+    assert client.post("/spatio/account/connect/")["Location"] == "/spatio/account/"
+
+
+def test_a_taken_address_leads_to_signing_in_and_connecting(site: Site, settings: Any) -> None:
+    """The error page of a first sign-in points to where the existing user connects."""
+    settings.AUTHENTICATION_BACKENDS = ["tests.test_connect.Taken"]
+
+    response = site.sign_in(site.browser())
+
+    assert response.context["code"] == "email_taken"
+    assert 'href="/spatio/account/"' in response.content.decode()
+    assert "then connect" in str(response.context["explanation"])
+
+
+class Taken(backends.SpatioBackend):
+    """Finds every address taken."""
+
+    def create_user(self, claims: dict[str, Any]) -> Any:
+        """Refuse as for a model with unique addresses."""
+        raise LoginRefused("Taken.", code="email_taken")
+
+
+def test_the_page_explains_a_missing_backend(site: Site, grace: Any, settings: Any) -> None:
+    """Never a 500."""
+    browser = password_login(site, grace)
+    assert browser.get("/spatio/account/").status_code == 200
+    settings.AUTHENTICATION_BACKENDS = ["django.contrib.auth.backends.ModelBackend"]
+
+    assert browser.get("/spatio/account/").context["code"] == "backend_missing"
+
+
+def test_the_admin_login_page_has_the_button(
+    site: Site, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the documented line; a person whom the admin does not let in reads so, and goes in no circles."""
+    from django.contrib import admin
+
+    browser = site.browser()
+    assert "spatio" not in browser.get("/admin/login/?next=/admin/auth/").content.decode()
+    monkeypatch.setattr(admin.site, "login_template", "spatio_django/admin_login.html")
+
+    html = browser.get("/admin/login/?next=/admin/auth/").content.decode()
+
+    assert "/spatio/login/?next=%2Fadmin%2Fauth%2F&amp;explicit=1" in html
+    landed = site.sign_in(browser, next="/admin/auth/")
+    assert landed["Location"] == "/admin/auth/"
+    denied = browser.get("/admin/auth/", follow=True)
+    assert denied.redirect_chain == [("/admin/login/?next=/admin/auth/", 302)]
+    assert "not authorized" in " ".join(denied.content.decode().split())
+
+
+def test_registering_is_all_that_connecting_needs(spatio: FakeSpatio, grace: Any, settings: Any) -> None:
+    """The same client, the same callback: nothing more is registered."""
+    settings.SPATIO_ISSUER = spatio.issuer
+    call_command("spatio_register", "--base-url", Site.origin, verbosity=0)
+    site = Site(spatio)
+
+    connect(site, password_login(site, grace))
+
+    assert len(spatio.calls("/oauth2/register")) == 1
