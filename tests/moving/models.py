@@ -1,0 +1,5 @@
+"""What the page on mozilla-django-oidc has its reader add."""
+
+from tests.moving.page import code
+
+exec(code("models.py"))  # noqa: S102 - the page's own lines
