@@ -129,7 +129,7 @@ class SpatioView(ContextMixin, View):
         return render(self.request, template, self.get_context_data(**context), status=status)
 
     def moving_on(self, url: str) -> HttpResponse:
-        """Show a page that goes to *url* by itself, without script: a navigation of its own, unlike a redirect."""
+        """Show a page that goes to *url* by itself, without script. Unlike a redirect, it begins anew."""
         response = self.render(self.continue_template_name, next_url=url)
         response["Refresh"] = f"0;url={url}"
         return response
