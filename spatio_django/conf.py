@@ -38,7 +38,21 @@ class Settings:
         Default: ``client_secret_basic`` with a secret, ``none`` without.
         """
         default = "client_secret_basic" if self.SPATIO_CLIENT_SECRET else "none"
-        return getattr(settings, "SPATIO_CLIENT_AUTH_METHOD", default)
+        return self.chosen_auth_method() or default
+
+    def chosen_auth_method(self) -> str | None:
+        """Give ``SPATIO_CLIENT_AUTH_METHOD`` if the site has set it: then it is what to register for, too."""
+        return getattr(settings, "SPATIO_CLIENT_AUTH_METHOD", None)
+
+    @property
+    def SPATIO_REDIRECT_URIS(self) -> tuple[str, ...]:
+        """
+        The redirect URIs that ``SPATIO_CLIENT_ID`` is registered with, as a list or separated by commas.
+
+        Default: none known; the redirect URI is then made from ``SPATIO_BASE_URL``, or from the request.
+        """
+        value = getattr(settings, "SPATIO_REDIRECT_URIS", None) or ()
+        return tuple(filter(None, map(str.strip, value.split(",") if isinstance(value, str) else value)))
 
     @property
     def SPATIO_SCOPES(self) -> tuple[str, ...]:

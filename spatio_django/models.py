@@ -64,6 +64,10 @@ class SpatioClient(models.Model):
     auth_method = models.CharField(_("client authentication"), max_length=32)
     redirect_uris = models.JSONField(_("redirect URIs"), default=list)
     scope = models.TextField(_("scopes"), default="")
+    requested = models.JSONField(editable=False, default=dict)
+    client_secret_expires_at = models.BigIntegerField(
+        _("secret expires, seconds since the epoch"), null=True, blank=True
+    )
     created_at = models.DateTimeField(_("registered at"), auto_now_add=True)
 
     client_secret = Encrypted("secret_ciphertext", row="place")
@@ -81,6 +85,17 @@ class SpatioClient(models.Model):
     def place(self) -> str:
         """What the secrets of this row are bound to."""
         return f"{self.issuer} {self.client_id}"
+
+    @property
+    def request(self) -> dict[str, Any]:
+        """What was asked for, as sent; where that was not kept, what is known of what was registered."""
+        known = {
+            "redirect_uris": self.redirect_uris,
+            "client_name": self.client_name,
+            "scope": self.scope,
+            "token_endpoint_auth_method": self.auth_method,
+        }
+        return self.requested or {name: value for name, value in known.items() if value}
 
 
 def identity_digest(issuer: str, subject: str) -> str:

@@ -1,18 +1,21 @@
-"""Who this site is at the provider: the registration in force, and making a new one."""
+"""Who this site is at the provider: the registration in force, its redirect URIs, and whether it fits."""
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, cast
 from urllib.parse import urlsplit
 
+from django.conf import settings
+from django.http.request import split_domain_port, validate_host
 from django.urls import reverse
 
 from spatio_django.conf import conf
-from spatio_django.exceptions import ConfigurationError
+from spatio_django.exceptions import ConfigurationError, Undecryptable
 from spatio_django.models import SpatioClient, authoritative
-from spatio_django.oidc.registration import AUTH_METHODS, ClientMetadata
+from spatio_django.oidc.registration import AUTH_METHODS
 from spatio_django.oidc.secret import Secret
-from spatio_django.provider import get_client
 
 if TYPE_CHECKING:
     from spatio_django.oidc.client import ClientCredentials
@@ -20,6 +23,13 @@ if TYPE_CHECKING:
 
 #: What the provider takes (the contract, section 5).
 MAX_REDIRECT_URIS = 10
+#: Seconds before a client secret expires in which a check says so.
+EXPIRES_SOON = 14 * 24 * 3600.0
+#: Hosts that a site in development answers to although ``ALLOWED_HOSTS`` is empty, as Django does.
+DEBUG_HOSTS = [".localhost", "127.0.0.1", "[::1]"]
+
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+_HOST = re.compile(r"[a-z0-9_](?:[a-z0-9_.-]*[a-z0-9_])?|[0-9a-f:.]+")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,7 +38,7 @@ class Registration:
     The client this site acts as.
 
     Attributes:
-        redirect_uris: As registered; empty when the client comes from the settings, which don't say.
+        redirect_uris: As registered; empty when the client comes from the settings and these don't say.
     """
 
     client_id: str
@@ -53,6 +63,25 @@ def stored() -> SpatioClient | None:
     return next((row for row in rows if row.issuer == conf.SPATIO_ISSUER), None)
 
 
+def from_settings() -> SpatioClient | None:
+    """Give the client that the settings name, as a row that is not in the database, or ``None``."""
+    if not conf.SPATIO_CLIENT_ID:
+        return None
+    row = SpatioClient(
+        issuer=conf.SPATIO_ISSUER,
+        client_id=conf.SPATIO_CLIENT_ID,
+        auth_method=conf.SPATIO_CLIENT_AUTH_METHOD,
+        redirect_uris=list(conf.SPATIO_REDIRECT_URIS),
+    )
+    row.client_secret = Secret(conf.SPATIO_CLIENT_SECRET) if conf.SPATIO_CLIENT_SECRET else None
+    return row
+
+
+def in_force() -> SpatioClient | None:
+    """Give the registration that counts: the settings', or else the newest stored, or ``None``."""
+    return from_settings() or stored()
+
+
 def current() -> Registration:
     """
     Give the registration in force: the settings, or else what ``spatio_register`` stored.
@@ -61,14 +90,7 @@ def current() -> Registration:
         ConfigurationError: ``not_registered``, or ``undecryptable`` when the row was written under a key
             that this site no longer has.
     """
-    if conf.SPATIO_CLIENT_ID:
-        return Registration(
-            client_id=conf.SPATIO_CLIENT_ID,
-            client_secret=Secret(conf.SPATIO_CLIENT_SECRET) if conf.SPATIO_CLIENT_SECRET else None,
-            auth_method=known_method(conf.SPATIO_CLIENT_AUTH_METHOD),
-            redirect_uris=(),
-        )
-    row = stored()
+    row = in_force()
     if row is None:
         raise ConfigurationError(
             "This site is not registered at Spatio: run `manage.py spatio_register --base-url https://…`.",
@@ -95,6 +117,9 @@ def known_method(name: str) -> "AuthMethod":
     raise ConfigurationError(f"SPATIO_CLIENT_AUTH_METHOD can't be {name!r}.", code="auth_method")
 
 
+# Redirect URIs
+
+
 def redirect_uris(base_urls: Iterable[str]) -> tuple[str, ...]:
     """
     Give the redirect URI of each base URL, from the URLconf.
@@ -108,67 +133,147 @@ def redirect_uris(base_urls: Iterable[str]) -> tuple[str, ...]:
     path = reverse("spatio:callback")
     found = []
     for base_url in base_urls:
-        if not is_origin(base_url):
+        origin = as_origin(base_url)
+        if origin is None:
             raise ConfigurationError(
                 f"{base_url!r} is no base URL: write it like https://example.com, without a path.",
                 code="base_url",
             )
-        found.append(base_url.rstrip("/") + path)
-    if not found:
+        found.append(origin + path)
+    unique = tuple(dict.fromkeys(found))
+    if not unique:
         raise ConfigurationError(
             "Say where the site is reached: --base-url https://example.com (or set SPATIO_BASE_URL).",
             code="base_url",
         )
-    if len(found) > MAX_REDIRECT_URIS:
+    if len(unique) > MAX_REDIRECT_URIS:
         raise ConfigurationError(f"Spatio takes {MAX_REDIRECT_URIS} redirect URIs at most.", code="base_url")
-    return tuple(dict.fromkeys(found))
+    return unique
 
 
-def is_origin(url: str) -> bool:
-    """Tell whether *url* is http or https, a host, perhaps a port, and nothing more."""
+def as_origin(url: str) -> str | None:
+    """
+    Give *url* as browsers write an origin, or ``None`` unless it is http or https, a host, perhaps a port.
+
+    In lower case, with a foreign alphabet as Punycode and without the default port: so do browsers send the
+    host by which the redirect URI is chosen.
+    """
     try:
         parts = urlsplit(url)
-        port_is_sane = parts.port != 0
+        host = (parts.hostname or "").encode("idna").decode()
+        port = parts.port
     except ValueError:
-        return False
+        return None
     rest = parts._replace(scheme="", netloc="").geturl()
-    return parts.scheme in {"http", "https"} and bool(parts.hostname) and port_is_sane and rest in {"", "/"}
+    if (
+        parts.scheme not in _DEFAULT_PORTS
+        or not _HOST.fullmatch(host)
+        or port == 0
+        or "@" in parts.netloc
+        or rest not in {"", "/"}
+        or not url.isprintable()  # urlsplit drops line breaks, and an empty query
+        or not {"?", "#"}.isdisjoint(url)
+    ):
+        return None
+    authority = f"[{host}]" if ":" in host else host
+    if port not in {None, _DEFAULT_PORTS[parts.scheme]}:
+        authority += f":{port}"
+    return f"{parts.scheme}://{authority}"
 
 
-def register(uris: tuple[str, ...], *, client_name: str) -> SpatioClient:
+# Whether it fits
+
+
+@dataclass(frozen=True, slots=True)
+class Misfit:
     """
-    Register this site as a confidential client and store what comes back.
+    Why sign-in will not work as registered, or not for long.
 
-    Scopes are asked for by name, since Spatio's default is ``read:*``, and so is the authentication method,
-    since the default is a public client.
+    Attributes:
+        code: Short and stable.
+        message: A sentence.
+        hint: The fix, likewise.
+        lost: Whether the client can't authenticate any more, so that nobody signs in.
+    """
+
+    code: str
+    message: str
+    hint: str
+    lost: bool = False
+
+
+def misfits(row: SpatioClient, *, now: float) -> Iterator[Misfit]:
+    """
+    Compare the registration *row* with the site: its settings and its URLconf. Calls nobody.
 
     Args:
-        uris: Redirect URIs.
-        client_name: What people read on the consent page.
-
-    Raises:
-        SpatioError: Nothing was stored.
-
-    RFC 7591 §3.
+        now: Seconds since the epoch.
     """
-    answer = get_client().register(
-        ClientMetadata(
-            redirect_uris=uris,
-            client_name=client_name,
-            scope=conf.SPATIO_SCOPES,
-            token_endpoint_auth_method="client_secret_basic",  # noqa: S106 - the name of a method
+    anew = f"Run `manage.py spatio_register {'--update' if row.registration_client_uri else '--force'}`."
+    yield from _misfits_of_addresses(row, anew)
+    if row.scope and (missing := [name for name in conf.SPATIO_SCOPES if name not in row.scope.split()]):
+        yield Misfit("scope", f"SPATIO_SCOPES asks for {' '.join(missing)}, which is not registered.", anew)
+    yield from _misfits_of_secret(row, now)
+
+
+def _misfits_of_addresses(row: SpatioClient, anew: str) -> Iterator[Misfit]:
+    uris = row.redirect_uris
+    path = reverse("spatio:callback")
+    if strays := [uri for uri in uris if urlsplit(uri).path != path]:
+        yield Misfit("callback", f"{', '.join(strays)} is registered, but the callback is at {path}.", anew)
+    elif uris and not any(
+        validate_host(split_domain_port(urlsplit(uri).netloc)[0], _allowed_hosts()) for uri in uris
+    ):
+        yield Misfit(
+            "host",
+            f"ALLOWED_HOSTS has no host of {', '.join(uris)}.",
+            "Add the host to ALLOWED_HOSTS, or register the one that is there.",
         )
-    )
-    row = SpatioClient(
-        issuer=conf.SPATIO_ISSUER,
-        client_id=answer.client_id,
-        client_name=answer.client_name,
-        auth_method=answer.token_endpoint_auth_method,
-        redirect_uris=list(answer.redirect_uris),
-        scope=" ".join(answer.scope),
-        registration_client_uri=answer.registration_client_uri or "",
-    )
-    row.client_secret = answer.client_secret
-    row.registration_access_token = answer.registration_access_token
-    row.save(force_insert=True)
-    return row
+    if conf.SPATIO_BASE_URL:
+        base = as_origin(conf.SPATIO_BASE_URL)
+        if base is None:
+            yield Misfit(
+                "base_url",
+                f"SPATIO_BASE_URL can't be {conf.SPATIO_BASE_URL!r}.",
+                "Write it like https://example.com, without a path.",
+            )
+        elif uris and base + path not in uris:
+            yield Misfit("base_url", f"{base}{path} (SPATIO_BASE_URL) is not registered.", anew)
+    elif not uris:
+        yield Misfit(
+            "redirect_uris",
+            "SPATIO_REDIRECT_URIS does not say what SPATIO_CLIENT_ID is registered with: the redirect "
+            "URI is what each request and its Host header make it.",
+            "Set SPATIO_REDIRECT_URIS to the registered ones, or SPATIO_BASE_URL to the one origin.",
+        )
+
+
+def _misfits_of_secret(row: SpatioClient, now: float) -> Iterator[Misfit]:
+    anew = "Run `manage.py spatio_register --force`."
+    if row.auth_method not in AUTH_METHODS:
+        yield Misfit(
+            "auth_method",
+            f"SPATIO_CLIENT_AUTH_METHOD can't be {row.auth_method!r}.",
+            f"Choose one of {', '.join(AUTH_METHODS)}.",
+        )
+    try:
+        has_secret = bool(row.client_secret)
+    except Undecryptable:
+        keys = "Bring the key back (SPATIO_ENCRYPTION_KEYS, SECRET_KEY_FALLBACKS)."
+        message = "The client secret was encrypted under a key that is gone."
+        yield Misfit("undecryptable", message, f"{keys} Or: {anew}", lost=True)
+        return
+    if not has_secret and row.auth_method != "none":
+        message = f"{row.auth_method} needs a client secret, and there is none."
+        yield Misfit("client_secret", message, anew, lost=True)
+    expires_at = row.client_secret_expires_at
+    if expires_at is not None and expires_at < now + EXPIRES_SOON:
+        verb = "expired" if expires_at <= now else "expires"
+        message = (
+            f"The client secret {verb} on {datetime.fromtimestamp(expires_at, tz=UTC):%Y-%m-%d %H:%M} UTC."
+        )
+        yield Misfit("client_secret_expires_at", message, anew, lost=expires_at <= now)
+
+
+def _allowed_hosts() -> list[str]:
+    return list(settings.ALLOWED_HOSTS) or (DEBUG_HOSTS if settings.DEBUG else [])

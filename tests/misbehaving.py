@@ -1,6 +1,7 @@
 """A provider that lies: what comes between the development provider's answers and the wire."""
 
 import base64
+import io
 import json
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
@@ -17,15 +18,23 @@ class Misbehaviour:
     WSGI middleware that tells a lie for each path it has one for.
 
     Without a lie it passes everything on, so that a test can first see the honest case pass.
+
+    Attributes:
+        lies: By path.
+        sent: Method, path and body of each request.
     """
 
     def __init__(self) -> None:
         self.lies: dict[str, Lie] = {}
+        self.sent: list[tuple[str, str, bytes]] = []
 
     def wrap(self, app: "WSGIApplication") -> "WSGIApplication":
         """Stand in front of *app*."""
 
         def lying(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
+            body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+            environ["wsgi.input"] = io.BytesIO(body)
+            self.sent.append((environ["REQUEST_METHOD"], environ["PATH_INFO"], body))
             lie = self.lies.get(environ["PATH_INFO"])
             if lie is None:
                 return app(environ, start_response)
@@ -36,13 +45,12 @@ class Misbehaviour:
                 return lambda _: None
 
             answer = app(environ, note)
-            body = b"".join(answer)
+            status, headers, content = lie(seen[0], seen[1], b"".join(answer))
             if hasattr(answer, "close"):
                 answer.close()
-            status, headers, body = lie(seen[0], seen[1], body)
-            headers["Content-Length"] = str(len(body))
+            headers["Content-Length"] = str(len(content))
             start_response(status, list(headers.items()))
-            return [body]
+            return [content]
 
         return lying
 

@@ -20,7 +20,7 @@ MAY_IMPORT = {
     "explanations": set(),
     "models": {"encryption"},
     "provider": {"conf"},
-    "registration": {"conf", "models", "provider"},
+    "registration": {"conf", "models"},
     "links": set(),
     "pending": {"encryption", "links"},
     "flow": {"conf", "links", "models", "pending", "provider", "registration"},
@@ -44,7 +44,9 @@ MAY_IMPORT = {
     "templatetags.spatio": {"backends", "links"},
     "adoption": {"conf", "models"},
     "management.commands.spatio_adopt": {"adoption", "conf"},
-    "management.commands.spatio_register": {"conf", "registration"},
+    "env_file": set(),
+    "registrar": {"conf", "env_file", "models", "provider", "registration"},
+    "management.commands.spatio_register": {"conf", "models", "registrar", "registration"},
 }
 GLUE = sorted(
     path

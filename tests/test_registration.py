@@ -1,138 +1,43 @@
-"""``manage.py spatio_register`` and the registration in force."""
+"""The registration in force, its redirect URIs, and whether it fits the site."""
 
-from io import StringIO
+import time
 from typing import Any
 
 import pytest
-from django.core.management import CommandError, call_command
 
 from spatio_django import registration
 from spatio_django.exceptions import ConfigurationError
 from spatio_django.models import SpatioClient
 from spatio_django.oidc.secret import Secret
-from spatio_django.testing import FakeSpatio
-from tests.misbehaving import Misbehaviour
 
 pytestmark = pytest.mark.django_db
 
-
-def run(*arguments: str) -> str:
-    """Run the command; give what it printed."""
-    out = StringIO()
-    call_command("spatio_register", *arguments, stdout=out)
-    return out.getvalue()
+NOW = 1_800_000_000.0
+URI = "https://example.com/spatio/callback/"
 
 
-@pytest.fixture(autouse=True)
-def issuer(spatio: FakeSpatio, settings: Any) -> None:
-    """Point the site to the provider."""
-    settings.SPATIO_ISSUER = spatio.issuer
+def client(**changes: Any) -> SpatioClient:
+    """Make a registration that fits the site of the tests."""
+    fields = {
+        "issuer": "https://api.spatio.app",
+        "client_id": "abc",
+        "client_name": "Example",
+        "auth_method": "client_secret_basic",
+        "redirect_uris": [URI],
+        "scope": "openid profile email",
+    }
+    secret = changes.pop("client_secret", "hush")
+    row = SpatioClient(**(fields | changes))
+    row.client_secret = Secret(secret) if secret else None
+    return row
 
 
-def test_registering_asks_for_what_a_site_needs(spatio: FakeSpatio) -> None:
-    """Scopes by name and a confidential client: the provider's defaults are ``read:*`` and ``none``."""
-    run("--base-url", "https://example.com")
-
-    row = SpatioClient.objects.get()
-    assert row.redirect_uris == ["https://example.com/spatio/callback/"]
-    assert row.scope == "openid profile email"
-    assert row.auth_method == "client_secret_basic"
-    assert row.client_name == "example.com"
-    assert row.client_secret
-
-
-def test_secrets_are_stored_encrypted_and_never_printed() -> None:
-    """Neither the client secret nor the registration access token."""
-    printed = run("--base-url", "https://example.com", "--client-name", "Example")
-
-    row = SpatioClient.objects.get()
-    assert row.client_name == "Example"
-    shown = printed + repr(list(SpatioClient.objects.values()))
-    for secret in (row.client_secret, row.registration_access_token):
-        assert secret is not None
-        assert secret.reveal() not in shown
-
-
-def test_running_again_calls_nothing(spatio: FakeSpatio) -> None:
-    """Ten registrations an hour are all there are."""
-    run("--base-url", "https://example.com")
-    spatio.requests.clear()
-
-    assert "nothing to do" in run("--base-url", "https://example.com")
-    assert spatio.requests == []
-
-
-def test_another_address_is_registered_only_when_told_to() -> None:
-    """A stored client is not thrown away by a typing mistake."""
-    run("--base-url", "https://example.com")
-
-    with pytest.raises(CommandError, match="--force"):
-        run("--base-url", "https://example.org")
-    run("--base-url", "https://example.org", "--base-url", "https://www.example.org", "--force")
-
-    assert SpatioClient.objects.count() == 2
-    assert registration.current().redirect_uris == (
-        "https://example.org/spatio/callback/",
-        "https://www.example.org/spatio/callback/",
-    )
-
-
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        [],
-        ["--base-url", "example.com"],
-        ["--base-url", "ftp://example.com"],
-        ["--base-url", "https://"],
-        ["--base-url", "https://example.com/?a=1"],
-        ["--base-url", "https://example.com/app"],
-        ["--base-url", "https://[x"],
-        ["--base-url", "https://example.com:99999"],
-        [word for number in range(11) for word in ("--base-url", f"https://{number}.example.com")],
-    ],
-)
-def test_an_address_that_is_none_is_told(spatio: FakeSpatio, arguments: list[str]) -> None:
-    """One sentence, before the provider is called."""
-    with pytest.raises(CommandError, match=r"\[base_url\]"):
-        run(*arguments)
-
-    assert spatio.calls("/oauth2/register") == []
-
-
-def test_the_base_url_setting_is_the_default(settings: Any) -> None:
-    """Sites that set it need no argument."""
-    settings.SPATIO_BASE_URL = "https://example.com/"
-
-    run()
-
-    assert registration.current().redirect_uris == ("https://example.com/spatio/callback/",)
-
-
-@pytest.mark.parametrize(
-    ("status", "body", "code"),
-    [
-        ("400 Bad", b'{"error": "invalid_redirect_uri", "error_description": "no"}', "invalid_redirect_uri"),
-        ("429 Slow", b"", "rate_limited"),
-        ("500 Oops", b"<h1>", "bad_status"),
-        ("201 Created", b"[]", "not_json"),
-        ("201 Created", b"{}", "client_id"),
-    ],
-)
-def test_a_registration_that_fails_leaves_nothing(
-    misbehaviour: Misbehaviour, status: str, body: bytes, code: str
-) -> None:
-    """One clear sentence with a stable code, and no half-stored row."""
-    misbehaviour.answer("/oauth2/register", status, body)
-
-    with pytest.raises(CommandError, match=rf"\[{code}\]"):
-        run("--base-url", "https://example.com")
-
-    assert SpatioClient.objects.count() == 0
+# In force
 
 
 def test_an_issuer_is_compared_letter_by_letter(settings: Any) -> None:
     """Some databases take …/Tenant for …/tenant."""
-    SpatioClient.objects.create(issuer="https://i.example/Tenant", client_id="c", client_name="n")
+    client(issuer="https://i.example/Tenant").save()
     settings.SPATIO_ISSUER = "https://i.example/Tenant"
     assert registration.stored() is not None
     settings.SPATIO_ISSUER = "https://i.example/tenant"
@@ -142,18 +47,24 @@ def test_an_issuer_is_compared_letter_by_letter(settings: Any) -> None:
 
 def test_settings_win_over_the_row(settings: Any) -> None:
     """For sites that keep secrets in the environment."""
-    run("--base-url", "https://example.com")
+    client().save()
+    assert registration.current().client_id == "abc"
     settings.SPATIO_CLIENT_ID = "from-the-environment"
 
     public = registration.current()
-    assert (public.client_id, public.client_secret, public.auth_method) == (
+    assert (public.client_id, public.client_secret, public.auth_method, public.redirect_uris) == (
         "from-the-environment",
         None,
         "none",
+        (),
     )
     settings.SPATIO_CLIENT_SECRET = "hush"
+    settings.SPATIO_REDIRECT_URIS = f"{URI}, https://www.example.com/spatio/callback/"
     assert registration.current().auth_method == "client_secret_basic"
     assert registration.current().client_secret == Secret("hush")
+    assert registration.current().redirect_uris == (URI, "https://www.example.com/spatio/callback/")
+    settings.SPATIO_REDIRECT_URIS = [URI]
+    assert registration.current().redirect_uris == (URI,)
     settings.SPATIO_CLIENT_AUTH_METHOD = "client_secret_post"
     assert registration.current().credentials.auth_method == "client_secret_post"
     settings.SPATIO_CLIENT_AUTH_METHOD = "private_key_jwt"
@@ -167,3 +78,137 @@ def test_a_site_without_registration_is_told_the_command() -> None:
     with pytest.raises(ConfigurationError, match="spatio_register") as caught:
         registration.current()
     assert caught.value.code == "not_registered"
+
+
+# Redirect URIs
+
+
+@pytest.mark.parametrize(
+    ("url", "origin"),
+    [
+        ("https://example.com", "https://example.com"),
+        ("https://example.com/", "https://example.com"),
+        ("HTTPS://Example.COM:443", "https://example.com"),
+        ("http://localhost:80", "http://localhost"),
+        ("http://localhost:8000", "http://localhost:8000"),
+        ("http://127.0.0.1:8000", "http://127.0.0.1:8000"),
+        ("http://[::1]:8000", "http://[::1]:8000"),
+        ("https://bücher.example", "https://xn--bcher-kva.example"),
+        ("http://my_host", "http://my_host"),
+    ],
+)
+def test_an_origin_is_written_as_browsers_write_it(url: str, origin: str) -> None:
+    """So that the host of a request finds it."""
+    assert registration.as_origin(url) == origin
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "example.com",
+        "//example.com",
+        "ftp://example.com",
+        "https://",
+        "https://example.com/app",
+        "https://example.com/?a=1",
+        "https://example.com#a",
+        "https://example.com?",
+        "https://user@example.com",
+        "https://user:pw@example.com",
+        "https://example.com:0",
+        "https://example.com:99999",
+        "https://example.com:port",
+        "https://[x",
+        "https://ex ample.com",
+        "https://example.com\n",
+        "https://exam\tple.com",
+        "https://example..com",
+        "https://example.com\\@evil.example",
+        "https://%65xample.com",
+        "javascript:alert(1)",
+    ],
+)
+def test_what_is_no_origin_is_none(url: str) -> None:
+    """Codes would be sent there."""
+    assert registration.as_origin(url) is None
+
+
+# Whether it fits
+
+
+def found(row: SpatioClient) -> list[str]:
+    """Give the codes of what does not fit."""
+    return [misfit.code for misfit in registration.misfits(row, now=NOW)]
+
+
+@pytest.mark.parametrize(
+    ("row", "changes", "codes"),
+    [
+        ({"redirect_uris": ["https://example.com/oidc/callback/"]}, {}, ["callback"]),
+        ({"redirect_uris": [URI, "https://example.com/app/spatio/callback/"]}, {}, ["callback"]),
+        ({}, {"ALLOWED_HOSTS": ["example.org"]}, ["host"]),
+        ({}, {"ALLOWED_HOSTS": []}, ["host"]),
+        ({}, {"SPATIO_BASE_URL": "https://example.org"}, ["base_url"]),
+        ({}, {"SPATIO_BASE_URL": "http://example.com"}, ["base_url"]),
+        ({}, {"SPATIO_BASE_URL": "example.com"}, ["base_url"]),
+        ({"redirect_uris": []}, {}, ["redirect_uris"]),
+        ({"scope": "openid profile"}, {}, ["scope"]),
+        ({"auth_method": "private_key_jwt"}, {}, ["auth_method"]),
+        ({"client_secret": None}, {}, ["client_secret"]),
+        ({"client_secret_expires_at": NOW}, {}, ["client_secret_expires_at"]),
+        ({"client_secret_expires_at": NOW + 13 * 86_400}, {}, ["client_secret_expires_at"]),
+    ],
+)
+def test_what_does_not_fit_is_named(
+    settings: Any, row: dict[str, Any], changes: dict[str, Any], codes: list[str]
+) -> None:
+    """Each with a sentence and the fix."""
+    settings.ALLOWED_HOSTS = ["example.com"]
+    assert found(client()) == []
+    for name, value in changes.items():
+        setattr(settings, name, value)
+
+    assert found(client(**row)) == codes
+    assert all(misfit.message and misfit.hint for misfit in registration.misfits(client(**row), now=NOW))
+
+
+@pytest.mark.parametrize(
+    ("row", "changes"),
+    [
+        ({}, {"SPATIO_BASE_URL": "https://EXAMPLE.com/"}),
+        ({"redirect_uris": []}, {"SPATIO_BASE_URL": "https://example.com"}),
+        ({"redirect_uris": [URI, "https://other.example/spatio/callback/"]}, {}),
+        ({"scope": ""}, {}),
+        ({"scope": "email openid profile read:notes"}, {}),
+        ({"auth_method": "none", "client_secret": None}, {}),
+        ({"client_secret_expires_at": NOW + 15 * 86_400}, {}),
+        ({"redirect_uris": ["http://localhost:8000/spatio/callback/"]}, {"DEBUG": True, "ALLOWED_HOSTS": []}),
+        ({"redirect_uris": ["http://[::1]:8000/spatio/callback/"]}, {"DEBUG": True, "ALLOWED_HOSTS": []}),
+    ],
+)
+def test_what_fits_is_left_alone(settings: Any, row: dict[str, Any], changes: dict[str, Any]) -> None:
+    """More than is needed is no fault, and what is not known is not guessed."""
+    settings.ALLOWED_HOSTS = ["example.com"]
+    for name, value in changes.items():
+        setattr(settings, name, value)
+
+    assert found(client(**row)) == []
+
+
+def test_a_secret_under_a_key_that_is_gone_does_not_fit(settings: Any) -> None:
+    """A copy of the database on a host with other keys."""
+    row = client()
+    assert found(row) == []
+    settings.SECRET_KEY = "another"
+
+    (misfit,) = registration.misfits(row, now=time.time())
+
+    assert (misfit.code, misfit.lost) == ("undecryptable", True)
+
+
+def test_the_fix_is_the_one_that_this_registration_allows() -> None:
+    """A change where Spatio gave an address for it, else a new registration."""
+    for uri, option in (("", "--force"), ("https://api.spatio.app/oauth2/register/abc", "--update")):
+        (misfit,) = registration.misfits(client(scope="openid", registration_client_uri=uri), now=NOW)
+        assert option in misfit.hint

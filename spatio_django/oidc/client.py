@@ -15,10 +15,11 @@ from spatio_django.oidc.registration import (
     AuthMethod,
     ClientInformation,
     ClientMetadata,
+    Management,
 )
 from spatio_django.oidc.responses import TOKEN_LIMIT, USERINFO_LIMIT, TokenResponse, userinfo_claims
 from spatio_django.oidc.secret import Secret
-from spatio_django.oidc.urls import require_safe_url
+from spatio_django.oidc.urls import origin, require_safe_url
 
 if TYPE_CHECKING:
     from spatio_django.oidc.http import Http
@@ -185,7 +186,32 @@ class Client:
         """
         endpoint = self._endpoint("registration_endpoint")
         answer = self._http.post_json(endpoint, request.to_document(), limit=REGISTRATION_LIMIT)
-        return ClientInformation.from_answer(answer, request=request, issuer=self.issuer)
+        return ClientInformation.from_answer(answer, request=request, issuer=self.issuer, now=self._clock())
+
+    def update_registration(self, request: ClientMetadata, current: Management) -> ClientInformation:
+        """
+        Replace everything that is registered about this client by *request*.
+
+        Raises:
+            ProtocolViolation: ``registration_client_uri``, if it is not where the registration endpoint is:
+                the registration access token would go to a stranger.
+            ProviderUnavailable, ProviderRefused, ProtocolViolation: As
+                :meth:`~spatio_django.oidc.registration.ClientInformation.from_answer`.
+
+        RFC 7592 §2.2; Spatio names an address and says no more.
+        """
+        if origin(current.uri) != origin(self._endpoint("registration_endpoint")):
+            raise ProtocolViolation(
+                "registration_client_uri is elsewhere than the registration endpoint.",
+                code="registration_client_uri",
+            )
+        document = {"client_id": current.client_id, **request.to_document()}
+        answer = self._http.put_json(
+            current.uri, document, bearer=current.access_token, limit=REGISTRATION_LIMIT
+        )
+        return ClientInformation.from_answer(
+            answer, request=request, issuer=self.issuer, now=self._clock(), current=current
+        )
 
     def _fetch_metadata(self) -> dict[str, Any]:
         document = fetch_metadata(self.issuer, http=self._http)

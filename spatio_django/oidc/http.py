@@ -58,6 +58,7 @@ __all__ = ["Answer", "Http", "require_safe_url"]
 KEEP_ALIVE = 30.0
 #: Idle connections kept per host: one per thread of a busy process.
 POOL_SIZE = 32
+JSON = "application/json"
 
 _KEPT_HEADERS = ("content-type", "retry-after", "www-authenticate", "cache-control")
 _HEADER_VALUE = re.compile(r"[\x20-\x7e]{1,1024}")
@@ -164,9 +165,30 @@ class Http:
         Raises:
             ProviderUnavailable, ProtocolViolation: See the list at the top of the module.
         """
-        body = Secret(json.dumps(document, allow_nan=False))
-        request = Message(method="POST", url=url, body=body, content_type="application/json")
+        request = Message(method="POST", url=url, body=_json(document), content_type=JSON)
         return self._send(request, limit=limit, timeout=timeout)
+
+    def put_json(self, url: str, document: Mapping[str, Any], *, limit: int, bearer: Secret) -> Answer:
+        """
+        PUT *document* as JSON. Never repeated by itself: the answer may hold what is shown once.
+
+        Args:
+            url: As in :meth:`get`.
+            document: As in :meth:`post_json`.
+            limit: As in :meth:`get`.
+            bearer: Sent in the ``Authorization`` header.
+
+        Raises:
+            ProviderUnavailable, ProtocolViolation: See the list at the top of the module.
+        """
+        request = Message(
+            method="PUT",
+            url=url,
+            authorization=message.bearer(bearer),
+            body=_json(document),
+            content_type=JSON,
+        )
+        return self._send(request, limit=limit, timeout=None)
 
     def close(self) -> None:
         """Close idle connections. The next call opens new ones."""
@@ -315,6 +337,10 @@ class _Adapter(requests.adapters.HTTPAdapter):
 
     def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> None:
         """Leave all to the context; requests would load the bundle again for every connection."""
+
+
+def _json(document: Mapping[str, Any]) -> Secret:
+    return Secret(json.dumps(document, allow_nan=False))
 
 
 def _prepare(request: Message, user_agent: str) -> requests.PreparedRequest:

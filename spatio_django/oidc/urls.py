@@ -55,3 +55,9 @@ def require_safe_url(url: object, *, member: str) -> str:
 def is_loopback(url: str) -> bool:
     """Whether *url* names this machine."""
     return urlsplit(url).hostname in LOOPBACK_HOSTS
+
+
+def origin(url: str) -> tuple[str, str | None, int | None]:
+    """Return scheme, host and port of a URL that :func:`require_safe_url` accepted. RFC 6454 §4."""
+    parts = urlsplit(url)
+    return parts.scheme, parts.hostname, parts.port or {"http": 80, "https": 443}.get(parts.scheme)

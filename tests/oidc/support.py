@@ -181,6 +181,10 @@ class FakeHttp(Http):
         """Answer a document."""
         return self._answer("POST", url, options | {"document": document})
 
+    def put_json(self, url: str, document: Mapping[str, Any], **options: Any) -> Answer:
+        """Answer a document that replaces another."""
+        return self._answer("PUT", url, options | {"document": document})
+
     def _answer(self, method: str, url: str, options: dict[str, Any]) -> Answer:
         self.calls.append((method, url, options))
         answer = self.answers[url]

@@ -17,7 +17,7 @@ from spatio_django.exceptions import (
 from spatio_django.oidc.answer import Answer
 from spatio_django.oidc.client import Client, ClientCredentials
 from spatio_django.oidc.keys import KEY_REFETCH_INTERVAL
-from spatio_django.oidc.registration import ClientMetadata
+from spatio_django.oidc.registration import ClientMetadata, Management
 from spatio_django.oidc.secret import Secret
 from tests.oidc.support import (
     CLAIMS,
@@ -224,6 +224,44 @@ def test_registering_posts_the_request_to_the_endpoint() -> None:
 
     assert provider.client.register(request).client_id == "new"
     assert provider.http.calls[-1][2]["document"] == request.to_document()
+
+
+def test_a_registration_is_changed_where_it_says_with_its_own_token() -> None:
+    """RFC 7592 §2.2: everything again, with the client id, and never a secret in the body."""
+    provider = Provider()
+    uri = ISSUER + "/oauth2/register/abc"
+    provider.http.answers[uri] = json_answer({"client_id": "abc", "client_secret": "x"})
+    request = ClientMetadata(redirect_uris=("https://s.example/cb",), client_name="S", scope=("openid",))
+    current = Management(
+        client_id="abc", client_secret=Secret("old"), uri=uri, access_token=Secret("reg_abc")
+    )
+
+    assert provider.client.update_registration(request, current).client_secret == Secret("x")
+    method, url, options = provider.http.calls[-1]
+    assert (method, url, options["bearer"]) == ("PUT", uri, Secret("reg_abc"))
+    assert options["document"] == {"client_id": "abc", **request.to_document()}
+
+
+@pytest.mark.parametrize("uri", ["https://elsewhere.example/r/abc", ISSUER + ":8443/r/abc"])
+def test_the_registration_access_token_goes_nowhere_else(uri: str) -> None:
+    """Whoever gets it can change where codes are sent."""
+    provider = Provider()
+    provider.http.answers |= {
+        url: json_answer({"client_id": "abc", "client_secret": "x"}) for url in (ISSUER + "/r/abc", uri)
+    }
+    request = ClientMetadata(redirect_uris=("https://s.example/cb",), client_name="S", scope=("openid",))
+
+    def change(at: str) -> None:
+        current = Management(client_id="abc", client_secret=None, uri=at, access_token=Secret("reg_abc"))
+        provider.client.update_registration(request, current)
+
+    change(ISSUER + "/r/abc")
+    calls = len(provider.http.calls)
+    with pytest.raises(ProtocolViolation) as caught:
+        change(uri)
+
+    assert caught.value.code == "registration_client_uri"
+    assert len(provider.http.calls) == calls
 
 
 @pytest.mark.parametrize("name", ["userinfo_endpoint", "registration_endpoint"])

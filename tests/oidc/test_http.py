@@ -127,6 +127,16 @@ def test_a_document_is_posted_as_json(http: Http, wire: Wire) -> None:
     assert json.loads(body) == {"client_name": "Zoë"}
 
 
+def test_a_document_is_put_with_a_bearer_token(http: Http, wire: Wire) -> None:
+    """For a change of the registration; the token is in the header alone."""
+    http.put_json(wire.url, {"client_name": "Zoë"}, limit=LIMIT, bearer=Secret("reg_abc"))
+
+    head, _, body = wire.requests[0].partition(b"\r\n\r\n")
+    assert head.startswith(b"PUT /path ")
+    assert b"\r\nAuthorization: Bearer reg_abc" in head
+    assert json.loads(body) == {"client_name": "Zoë"}
+
+
 def test_an_unsafe_url_is_not_called(http: Http) -> None:
     """Checked again at the only exit, whatever was checked before."""
     refused(lambda: http.get("http://provider.example/", limit=LIMIT), "insecure_url")
@@ -880,6 +890,7 @@ def test_no_error_shows_a_secret_even_with_all_locals(http: Http, wire: Wire) ->
         lambda: http.get(wire.url, limit=9, bearer=Secret(HUNTER2)),
         lambda: http.get(wire.url, limit=9, bearer=Secret(HUNTER2 + "\n")),
         lambda: http.post_json(wire.url, {}, limit=9),
+        lambda: http.put_json(wire.url, {}, limit=9, bearer=Secret(HUNTER2)),
     ]
     answers = [b"", reply(HUNTER2.encode() * 999), reply(b"", status="302 Found")]
     for answer, call in itertools.product(answers, calls):
