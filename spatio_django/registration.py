@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from django.conf import settings
 from django.http.request import split_domain_port, validate_host
-from django.urls import reverse
+from django.urls import get_script_prefix, reverse, set_script_prefix
 
 from spatio_django.conf import conf
 from spatio_django.exceptions import ConfigurationError, Undecryptable
@@ -130,7 +130,7 @@ def redirect_uris(base_urls: Iterable[str]) -> tuple[str, ...]:
     Raises:
         ConfigurationError: ``base_url`` for anything but an http(s) origin, or none, or too many.
     """
-    path = reverse("spatio:callback")
+    path = callback_path()
     found = []
     for base_url in base_urls:
         origin = as_origin(base_url)
@@ -149,6 +149,22 @@ def redirect_uris(base_urls: Iterable[str]) -> tuple[str, ...]:
     if len(unique) > MAX_REDIRECT_URIS:
         raise ConfigurationError(f"Spatio takes {MAX_REDIRECT_URIS} redirect URIs at most.", code="base_url")
     return unique
+
+
+def callback_path() -> str:
+    """
+    Give the path of the callback, with the prefix that requests will have.
+
+    ``FORCE_SCRIPT_NAME`` is put where commands begin, but not in other threads or under changed settings.
+    """
+    if settings.FORCE_SCRIPT_NAME is None:
+        return reverse("spatio:callback")
+    before = get_script_prefix()
+    set_script_prefix(settings.FORCE_SCRIPT_NAME)
+    try:
+        return reverse("spatio:callback")
+    finally:
+        set_script_prefix(before)
 
 
 def as_origin(url: str) -> str | None:
@@ -218,7 +234,7 @@ def misfits(row: SpatioClient, *, now: float) -> Iterator[Misfit]:
 
 def _misfits_of_addresses(row: SpatioClient, anew: str) -> Iterator[Misfit]:
     uris = row.redirect_uris
-    path = reverse("spatio:callback")
+    path = callback_path()
     if strays := [uri for uri in uris if urlsplit(uri).path != path]:
         yield Misfit("callback", f"{', '.join(strays)} is registered, but the callback is at {path}.", anew)
     elif uris and not any(

@@ -116,6 +116,7 @@ CODES_BY_NAME = {
     *("azp", "nonce", "exp", "iat", "nbf", "auth_time", "at_hash"),
     *("access_token", "refresh_token", "userinfo_endpoint", "registration_endpoint"),
     *("client_id_issued_at", "client_secret_expires_at", "registration_access_token"),
+    *("grant_types", "response_types"),
     "unknown_error",
 }
 
