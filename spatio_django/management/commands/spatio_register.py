@@ -14,6 +14,8 @@ from spatio_django.exceptions import SpatioError
 class Command(BaseCommand):
     """Doorway to :func:`spatio_django.registration.register`."""
 
+    # Not those that say that this site is not registered, or not rightly: that is about to change.
+    requires_system_checks = ["spatio_settings"]
     help = "Register this site at Spatio (dynamic client registration) and store the client, encrypted."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
