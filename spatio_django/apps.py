@@ -12,11 +12,12 @@ class SpatioConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        """Listen for sign-outs, whoever makes them. No I/O."""
+        """Listen for sign-outs, whoever makes them, and add the system checks. No I/O."""
         from django.contrib.auth.signals import user_logged_out
+        from django.core.checks import register
         from django.db.models.signals import post_delete
 
-        from spatio_django import tokens
+        from spatio_django import checks, tokens
 
         user_logged_out.connect(tokens.grant_signed_out, dispatch_uid="spatio_django.grant_signed_out")
         post_delete.connect(
@@ -24,3 +25,9 @@ class SpatioConfig(AppConfig):
             sender=self.get_model("SpatioToken"),
             dispatch_uid="spatio_django.grant_deleted",
         )
+        for check in checks.SETTINGS_CHECKS:
+            register(check, "spatio", "spatio_settings")
+        for check in checks.DATABASE_CHECKS:
+            register(check, "spatio")
+        for check in checks.DEPLOYMENT_CHECKS:
+            register(check, "spatio", deploy=True)

@@ -19,6 +19,8 @@ from spatio_django.oidc.registration import URI_MEMBERS, ClientMetadata
 class Command(BaseCommand):
     """Doorway to :mod:`spatio_django.registrar`."""
 
+    # Not those that say that this site is not registered, or not rightly: that is about to change.
+    requires_system_checks = ["spatio_settings"]
     help = "Register this site at Spatio (dynamic client registration) and keep the client, encrypted."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
