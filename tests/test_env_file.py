@@ -84,16 +84,10 @@ def test_what_is_interrupted_leaves_the_old_file(file: EnvFile, path: Path) -> N
 
 def test_a_folder_that_is_not_there_is_told_first(path: Path) -> None:
     """Before anything is asked of anybody."""
-    entered = False
-
-    with (
-        pytest.raises(ConfigurationError, match="No such file") as caught,
-        EnvFile(path, note="x").replacing(),
-    ):
-        entered = True
+    with pytest.raises(ConfigurationError, match="No such file") as caught:
+        EnvFile(path, note="x").replacing().__enter__()
 
     assert caught.value.code == "env_file"
-    assert not entered
 
 
 def test_what_is_no_file_is_not_replaced(path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import stat
+import threading
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -690,6 +691,62 @@ def test_a_provider_that_is_not_there_is_told(settings: Any) -> None:
     settings.SPATIO_ISSUER = "http://127.0.0.1:9"
 
     assert refused(*BASE) == "No connection to the provider. Try again later. [unreachable]"
+
+
+@pytest.mark.parametrize(
+    ("path", "sentence"),
+    [
+        ("/oauth2/register", "The provider did not answer in time. Try again later. [timeout]"),
+        (
+            "/.well-known/openid-configuration",
+            "The provider did not answer in time. Try again later. [timeout]",
+        ),
+    ],
+)
+def test_a_provider_that_is_slow_is_told(
+    misbehaviour: Misbehaviour, settings: Any, path: str, sentence: str
+) -> None:
+    """The deadline is the whole call's, so a command ends."""
+    settings.SPATIO_HTTP_TIMEOUT = 0.5
+    released = threading.Event()
+
+    def wait(status: str, headers: dict[str, str], body: bytes) -> tuple[str, dict[str, str], bytes]:
+        released.wait(20)
+        return status, headers, body
+
+    misbehaviour.lies[path] = wait
+    try:
+        assert refused(*BASE) == sentence
+    finally:
+        released.set()
+
+    assert SpatioClient.objects.count() == 0
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "body", "code"),
+    [
+        ("302 Found", {"Location": "https://evil.example/"}, b"", "redirect"),
+        ("307 Temporary Redirect", {"Location": "https://evil.example/"}, b"", "redirect"),
+        ("201 Created", {"Content-Encoding": "gzip"}, b"\x1f\x8b", "encoded"),
+        ("201 Created", {}, b'{"client_id": "' + b"a" * 70_000 + b'"}', "too_large"),
+        ("201 Created", {}, b'{"client_id": "a", "client_id": "b", "client_secret": "c"}', "not_json"),
+        ("201 Created", {}, b'{"client_id": "a", "client_secret": "c", "x": NaN}', "not_json"),
+        ("201 Created", {}, b"[" * 60_000, "not_json"),
+        ("201 Created", {}, b"\xff\xfe", "not_json"),
+    ],
+)
+def test_what_is_no_answer_is_told(
+    misbehaviour: Misbehaviour, status: str, headers: dict[str, str], body: bytes, code: str
+) -> None:
+    """The transport's own judgements hold here too."""
+    misbehaviour.lies["/oauth2/register"] = lambda *_: (status, dict(headers), body)
+
+    assert f"[{code}]" in refused(*BASE)
+
+    assert SpatioClient.objects.count() == 0
+    misbehaviour.lies.clear()
+    run(*BASE)
 
 
 def test_a_provider_without_registration_is_told(misbehaviour: Misbehaviour) -> None:
