@@ -341,7 +341,7 @@ def test_a_field_of_the_user_is_read_page_by_page(django_assert_max_num_queries:
     )
     batches = amount // adoption.BATCH + 1
 
-    # SQLite takes a number of values at a time, which older releases of Django set low: an insert may be several.
+    # An insert may be several: SQLite takes a number of values, which older releases of Django set low.
     with django_assert_max_num_queries(2 * 3 + batches * 12):
         printed, error = run("--from", "field", "--field", "first_name", "--issuer", ISSUER, "--apply")
 
