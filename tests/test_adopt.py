@@ -13,7 +13,7 @@ from django.core.management import CommandError, call_command
 from django.db import IntegrityError, OperationalError, connection, connections
 from django.test.utils import CaptureQueriesContext
 
-from spatio_django import adoption
+from spatio_django import adoption, adoption_lists
 from spatio_django.adoption import Outcome, Row, Source
 from spatio_django.models import SpatioAccount
 from spatio_django.testing import PERSONAS
@@ -334,7 +334,7 @@ def test_standard_input_is_read_when_no_file_is_named(ada: Any, tmp_path: Path) 
 
 def test_a_field_of_the_user_is_read_page_by_page(django_assert_max_num_queries: Any) -> None:
     """Any number of users, in a number of queries that the rows don't multiply."""
-    amount = adoption.PAGE + 1
+    amount = adoption_lists.PAGE + 1
     User.objects.bulk_create(
         [User(username=f"u{number}", first_name=f"acc_{number}") for number in range(amount)]
         + [User(username="none")]

@@ -45,7 +45,8 @@ MAY_IMPORT = {
     "apps": {"tokens"},
     "templatetags.spatio": {"backends", "links"},
     "adoption": {"conf", "models"},
-    "management.commands.spatio_adopt": {"adoption", "conf"},
+    "adoption_lists": {"adoption", "conf", "models"},
+    "management.commands.spatio_adopt": {"adoption", "adoption_lists", "conf"},
     "management.commands.spatio_register": {"conf", "registration"},
 }
 GLUE = sorted(
