@@ -12,10 +12,10 @@ from django.urls import get_script_prefix, reverse
 from django.utils.translation import gettext_lazy as _
 
 from spatio_django import flow, links, registration, tokens
-from spatio_django.answers import CONNECT_HEADINGS, SpatioView
+from spatio_django.answers import CONNECT_HEADINGS, SpatioView, is_htmx
 from spatio_django.exceptions import ConfigurationError, LoginRefused, SpatioError
 from spatio_django.links import account_url
-from spatio_django.models import SpatioAccount
+from spatio_django.models import SpatioAccount, SpatioToken, authoritative
 from spatio_django.pending import remember
 from spatio_django.tokens import user_key
 
@@ -26,7 +26,7 @@ _NUMBER = re.compile(r"[0-9]{1,18}")
 class AccountView(SpatioView):
     """The page "Spatio account": what is connected to the user who is signed in, to change it."""
 
-    http_method_names = ["get"]
+    http_method_names = ["get", "head"]
     account_template_name = "spatio_django/account.html"
 
     def get(self, request: HttpRequest) -> HttpResponse:
@@ -87,6 +87,8 @@ class ConnectView(SpatioView):
             return self.error_page(error, retry_url=account_url(next_url))
         # Not a redirect: browsers hold it against a policy of "form-action 'self'", which sites have.
         response = self.moving_on(url)
+        if is_htmx(request):
+            response["HX-Redirect"] = url
         remember(request, response, pending)
         return response
 
@@ -112,12 +114,12 @@ class DisconnectView(SpatioView):
 
         next_url = links.safe_next(request, request.POST.get("next"))
         number = request.POST.get("account", "")
-        mine = SpatioAccount.objects.filter(user=request.user.pk)  # nobody's for nobody
+        mine = authoritative(SpatioAccount).filter(user=request.user.pk)  # nobody's for nobody
         account = mine.filter(pk=number).first() if _NUMBER.fullmatch(number) else None
         if account is None:  # gone already, or never theirs
             return HttpResponseRedirect(account_url(next_url))
         handle = request.session.get(tokens.SESSION_KEY)
-        holds_its_grant = account.tokens.filter(handle=handle).exists()
+        holds_its_grant = authoritative(SpatioToken).filter(account=account, handle=handle).exists()
         try:
             _path, backend = configured()
             backend.disconnect(account)

@@ -69,6 +69,10 @@ class LoginView(SpatioView, OIDCAuthenticationRequestView):  # type: ignore[misc
     def get(self, request: HttpRequest) -> HttpResponse:
         """Answer each caller in its own way: a page is sent on, a script is told."""
         next_url = links.safe_next(request, request.GET.get("next"))
+        extra = dict(self.get_extra_params(request))
+        ask = self.get_ask(request).with_parameters(extra)
+        if request.user.is_authenticated and next_url and not ask.explicit:
+            return self.not_allowed(request, next_url)
         if is_htmx(request):
             response = HttpResponse()
             response["HX-Redirect"] = self.page_login_url(request, request.headers.get("HX-Current-URL"))
@@ -80,17 +84,6 @@ class LoginView(SpatioView, OIDCAuthenticationRequestView):  # type: ignore[misc
                     "login_url": self.page_login_url(request, request.headers.get("Referer")),
                 },
                 status=401,
-            )
-        extra = dict(self.get_extra_params(request))
-        ask = self.get_ask(request).with_parameters(extra)
-        if request.user.is_authenticated and next_url and not ask.explicit:
-            # Sent here by Django for a page that this person may not see: signing in again won't help.
-            return self.render(
-                self.not_allowed_template_name,
-                status=403,
-                next_url=next_url,
-                retry_url=links.login_url(next_url),
-                home_url=get_script_prefix(),
             )
         try:
             registered = registration.current()
@@ -109,6 +102,23 @@ class LoginView(SpatioView, OIDCAuthenticationRequestView):  # type: ignore[misc
         response = HttpResponseRedirect(url)
         remember(request, response, pending)
         return response
+
+    def not_allowed(self, request: HttpRequest, next_url: str) -> HttpResponse:
+        """
+        Say to somebody who is signed in that *next_url* is not for them.
+
+        Django sent them here, and signing in again won't help: a script that is told to would come by each
+        time that its page loads.
+        """
+        if not (is_htmx(request) or is_navigation(request)):
+            return JsonResponse({"error": "not_allowed"}, status=403)
+        return self.render(
+            self.not_allowed_template_name,
+            status=403,
+            next_url=next_url,
+            retry_url=links.login_url(next_url),
+            home_url=get_script_prefix(),
+        )
 
     def get_extra_params(self, request: HttpRequest) -> Mapping[str, str]:
         """Give further parameters of the authorization request, ``prompt`` and ``max_age`` among them."""
@@ -244,6 +254,7 @@ class CallbackView(SpatioView, OIDCAuthenticationCallbackView):  # type: ignore[
         """
         from spatio_django.backends import configured  # here: as above
 
+        self.require_session(request)
         _path, backend = configured()
         with refusals():
             self.account = backend.connect(request.user, self.login)
@@ -287,12 +298,32 @@ class CallbackView(SpatioView, OIDCAuthenticationCallbackView):  # type: ignore[
         if not request.user.is_authenticated or user_key(request.user) != pending.connect_to:
             raise LoginRefused("The user who began to connect is not signed in.", code="connect_user")
 
+    def require_session(self, request: HttpRequest) -> None:
+        """
+        Look whether the session is still there, after all the seconds that Spatio took.
+
+        Giving it a new key would bring back one that was signed out meanwhile in another tab.
+
+        Raises:
+            LoginRefused: ``connect_user``.
+        """
+        stored = type(request.session)(request.session.session_key)
+        if stored.get(auth.SESSION_KEY) != user_key(request.user):
+            request.user = AnonymousUser()
+            raise LoginRefused("The user who began to connect has signed out.", code="connect_user")
+
     def login_failure(self) -> HttpResponse:
         """Answer a sign-in that failed with :attr:`error`. Override to present it your way."""
-        if self.failure_url:
+        # That page is for people who are not signed in, and can't tell why nothing was connected.
+        if self.failure_url and not self.connecting:
             log(self.error)
             return HttpResponseRedirect(self.failure_url)
         return self.error_page(self.error, retry_url=self.retry_url)
+
+    @property
+    def connecting(self) -> bool:
+        """Whether somebody who is signed in connects an account, instead of signing in."""
+        return self.pending is not None and self.pending.connect_to is not None
 
     @property
     def retry_url(self) -> str:
@@ -334,8 +365,7 @@ class CallbackView(SpatioView, OIDCAuthenticationCallbackView):  # type: ignore[
             return HttpResponseRedirect(self.success_url)
         if self.pending and self.pending.ask.prompt == "none" and self.error.code in INTERACTION_NEEDED:
             return HttpResponseRedirect(self.retry_url)
-        connecting = self.pending is not None and self.pending.connect_to is not None
-        if not (connecting or is_choice(self.error)):
+        if not (self.connecting or is_choice(self.error)):
             # Without credentials: those of an OpenID Connect login are secrets, and receivers log them.
             user_login_failed.send(sender=__name__, credentials={}, request=request)
         return self.login_failure()
