@@ -1,15 +1,16 @@
 """Lists to adopt from: other packages' tables, a field of the user, a file."""
 
 import csv
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TextIO
+from uuid import UUID
 
 from django.apps import apps
 from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.core.exceptions import FieldError, ValidationError
 from django.db import models
-from django.utils.module_loading import import_string
 
 from spatio_django.adoption import Outcome, Row, Source
 from spatio_django.conf import conf
@@ -21,6 +22,12 @@ from spatio_django.oidc.discovery import well_known_urls
 #: Rows read from another package's table at a time.
 PAGE = 2000
 
+#: Columns of a file that mean something.
+COLUMNS = ("pk", "username", "sub", "issuer")
+
+#: A number or a UUID as people write it: Python would also read "1_0", and digits of every script.
+_KEY = re.compile(r"[0-9A-Fa-f-]+")
+
 
 def from_allauth(provider: str | None) -> Source:
     """
@@ -30,12 +37,15 @@ def from_allauth(provider: str | None) -> Source:
         ConfigurationError: ``adopt``.
     """
     _require_installed("allauth.socialaccount")
+    from allauth.socialaccount.adapter import get_adapter
+    from allauth.socialaccount.models import SocialAccount
+
     found: dict[str, str] = {}
-    for app in import_string("allauth.socialaccount.adapter.get_adapter")().list_apps(None):
+    for app in get_adapter().list_apps(None):
         name = app.provider_id or app.provider
+        # One that doesn't fit is enough: the settings and the database may both have an app of that name.
         found[name] = found.get(name) or _misfit_of_app(app)
-    model = import_string("allauth.socialaccount.models.SocialAccount")
-    return _stored(model, _choose(found, provider), _doubt_of_social_account)
+    return _stored(SocialAccount, _choose(found, provider), _doubt_of_social_account)
 
 
 def from_social_auth(provider: str | None) -> Source:
@@ -46,13 +56,16 @@ def from_social_auth(provider: str | None) -> Source:
         ConfigurationError: ``adopt``.
     """
     _require_installed("social_django")
-    strategy = import_string("social_django.utils.load_strategy")()
-    load = import_string("social_core.backends.utils.load_backends")
-    openid_connect = import_string("social_core.backends.open_id_connect.OpenIdConnectAuth")
+    from social_core.backends.open_id_connect import OpenIdConnectAuth
+    from social_core.backends.utils import load_backends
+    from social_django.utils import load_strategy
+
+    strategy = load_strategy()  # type: ignore[no-untyped-call]  # social-auth has few types
+    backends = load_backends(settings.AUTHENTICATION_BACKENDS, force_load=True)  # type: ignore[no-untyped-call]  # likewise
     found = {
-        name: _misfit_of_backend(backend(strategy))
-        for name, backend in load(settings.AUTHENTICATION_BACKENDS, force_load=True).items()
-        if issubclass(backend, openid_connect)
+        name: _misfit_of_backend(kind(strategy))
+        for name, kind in backends.items()
+        if issubclass(kind, OpenIdConnectAuth)
     }
     return _stored(strategy.storage.user, _choose(found, provider), _doubt_of_association)
 
@@ -81,7 +94,8 @@ def from_field(path: str, *, issuer: str | None) -> Source:
         for page in _pages(users.only("pk")):
             for pk, sub in values.filter(pk__in=[user.pk for user in page]):
                 if sub not in (None, ""):
-                    yield Row(f"field {path}", str(pk), str(sub))
+                    doubt = None if _is_identifier(sub) else Outcome.BAD_SUB
+                    yield Row(f"field {path}", str(pk), str(sub), doubt)
 
     return Source("pk", rows(), f"the field {path}")
 
@@ -102,7 +116,7 @@ def from_csv(stream: TextIO, *, issuer: str | None) -> Source:
     reader = csv.DictReader(stream, strict=True)
     header = _read_csv(lambda: list(reader.fieldnames or ()), reader)
     keys = {"pk", "username"}.intersection(header)
-    if len(keys) != 1 or "sub" not in header or len(set(header)) != len(header):
+    if len(keys) != 1 or "sub" not in header or any(header.count(name) > 1 for name in COLUMNS):
         raise _unusable('The first line must name the columns: "pk,sub" or "username,sub".')
     (key,) = keys
     if "issuer" not in header:
@@ -194,21 +208,25 @@ def _choose(found: Mapping[str, str], wanted: str | None) -> str:
 
 def _doubt_of_social_account(stored: Any) -> Outcome | None:
     """Compare a row of allauth's with the claims that are kept beside it."""
-    data = stored.extra_data
-    parts = [data, data.get("userinfo"), data.get("id_token")] if isinstance(data, dict) else []
-    return _doubt(stored.uid, parts)
+    data = _object(stored.extra_data)
+    return _doubt(stored.uid, [data, data.get("userinfo"), data.get("id_token")])
 
 
 def _doubt_of_association(stored: Any) -> Outcome | None:
     """Compare a row of social-auth's with what is kept beside it, where ``id`` means ``sub``."""
     if getattr(stored, "id_key", "") not in {"", "sub"}:  # since version 8
         return Outcome.NOT_SUB
-    data = stored.extra_data
-    if not isinstance(data, dict):
-        return None
+    data = _object(stored.extra_data)
     former = {"sub": data["id"]} if "id" in data else None
     parts = [data, former, data.get("_oidc_id_token_context"), _payload(data.get("id_token"))]
     return _doubt(stored.uid, parts)
+
+
+def _object(data: object) -> dict[str, Any]:
+    """Read what a row keeps: an object, or its text, where the column was one of text once."""
+    if isinstance(data, str):
+        data = strict_json.parse_object(data.encode("utf-8", "replace"))
+    return data if isinstance(data, dict) else {}
 
 
 def _doubt(uid: str, parts: Iterable[object]) -> Outcome | None:
@@ -247,7 +265,12 @@ def _key_text(text: str, *, is_pk: bool) -> str | None:
         field.run_validators(value)
     except ValidationError:
         return None
-    return str(value)
+    return str(value) if value == text or _KEY.fullmatch(text) else None
+
+
+def _is_identifier(value: object) -> bool:
+    """Tell whether a field may hold identifiers, and not dates, say, which are unique texts, too."""
+    return isinstance(value, str | int | UUID) and not isinstance(value, bool)
 
 
 def _read_csv(step: Callable[[], Any], reader: "csv.DictReader[str]") -> Any:

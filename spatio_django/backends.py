@@ -264,8 +264,9 @@ class SpatioBackend(OIDCAuthenticationBackend):  # type: ignore[misc]  # the par
 
     def locked(self, pk: Any) -> Any:
         """Read a user anew and hold the row until the transaction ends; ``None`` if they are gone."""
-        # Without what a manager may join: PostgreSQL locks no row that an outer join may lack.
-        return self.users().select_related(None).select_for_update().filter(pk=pk).first()
+        # Without what a manager or an order may join: PostgreSQL locks no row that an outer join may lack.
+        users = self.users().select_related(None).order_by("pk")
+        return users.select_for_update().filter(pk=pk).first()
 
     def users(self) -> models.QuerySet[Any]:
         """Give all users, as the database has them that is written to."""

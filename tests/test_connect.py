@@ -8,13 +8,14 @@ from urllib.parse import parse_qs, urlencode, urlsplit
 
 import pytest
 from django.contrib.auth import get_user_model
-from django.contrib.auth.models import AnonymousUser
+from django.contrib.auth.models import AnonymousUser, Permission
 from django.contrib.messages import get_messages
 from django.core.exceptions import PermissionDenied
 from django.core.management import call_command
-from django.db import OperationalError, connection
+from django.db import OperationalError, connection, transaction
 from django.template import engines
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 
 from spatio_django import backends
 from spatio_django.conf import conf
@@ -739,6 +740,25 @@ def test_a_database_that_ends_one_of_two_at_once_is_asked_again(grace: Any) -> N
     with connection.execute_wrapper(refuse_inserts(9)), pytest.raises(OperationalError):
         backend.connect(grace, completed("acc_1"))
     assert not SpatioAccount.objects.exists()
+
+
+def test_only_the_users_row_is_locked(db: None) -> None:
+    """Whatever their manager joins: PostgreSQL refuses to lock what an outer join may lack."""
+    joining = Permission.objects.select_related("content_type")
+    assert "JOIN" in str(joining.query)
+
+    class Joining(backends.SpatioBackend):
+        """As if the user model's manager did that."""
+
+        def users(self) -> Any:
+            """Give users that bring others along."""
+            return joining
+
+    with CaptureQueriesContext(connection) as queries, transaction.atomic():
+        assert Joining().locked(0) is None
+
+    (sql,) = (query["sql"] for query in queries if "auth_permission" in query["sql"])
+    assert "JOIN" not in sql
 
 
 def refuse_inserts(times: int) -> Any:

@@ -36,10 +36,8 @@ def bring_along(spatio: Any, persona: str) -> dict[str, Any]:
     spatio.forget_browsers()
     url = browser.post("/spatio/account/connect/")["Refresh"].removeprefix("0;url=")
     browser.get(spatio.sign_in(url, persona=persona).removeprefix(ORIGIN))
-    done = {
-        "connected": mine.count(),
-        "shown": "Disconnect" in browser.get("/spatio/account/").content.decode(),
-    }
+    page = browser.get("/spatio/account/").content.decode()
+    done: dict[str, Any] = {"connected": mine.count(), "shown": "Disconnect" in page}
     browser.post("/spatio/account/disconnect/", {"account": mine.get().pk})
     done["disconnected"] = not mine.exists()
     key, out = str(grace.pk), StringIO()
