@@ -39,7 +39,8 @@ KEPT_CLAIMS = (
 )
 #: Characters of a text claim that are kept; more is no name.
 MAX_CLAIM = 2048
-CREATE_ATTEMPTS = 3
+#: Times that joining an account to a user is tried, if another request is in the way.
+ATTEMPTS = 3
 #: RFC 5321 §4.5.3.1.3, and Django's ``EmailField``.
 MAX_EMAIL = 254
 
@@ -162,7 +163,7 @@ class SpatioBackend(OIDCAuthenticationBackend):  # type: ignore[misc]  # the par
                 winner = SpatioAccount.objects.identified_by(login.issuer, login.subject)
                 if winner is not None:
                     return winner
-                if attempt == CREATE_ATTEMPTS:
+                if attempt == ATTEMPTS:
                     self.explain_conflict(claims)
                     raise
                 attempt += 1
@@ -199,43 +200,44 @@ class SpatioBackend(OIDCAuthenticationBackend):  # type: ignore[misc]  # the par
                 requests at once can't connect two accounts.
 
         Raises:
-            LoginRefused: ``claims_refused``, ``inactive``, ``account_taken`` or ``already_connected``.
+            LoginRefused: ``claims_refused``, ``connect_user``, ``inactive``, ``account_taken`` or
+                ``already_connected``.
         """
         claims = dict(login.claims)
         if not self.verify_claims(claims):
             raise LoginRefused("verify_claims() said no.", code="claims_refused")
-        try:
-            with transaction.atomic(using=router.db_for_write(SpatioAccount)):
-                account = self.connected(self.locked(user), login)
-                account.user = self.updated(account.user, claims)
-                account.claims = clean_claims(claims)
-                account.save(update_fields=["claims"])
-        except IntegrityError:
-            # Somebody signed in or connected with this very account a moment ago.
-            winner = SpatioAccount.objects.identified_by(login.issuer, login.subject)
-            if winner is None:
-                raise
-            return self.same_owner(winner, user)
+        attempt = 1
+        while True:
+            try:
+                with transaction.atomic(using=router.db_for_write(SpatioAccount)):
+                    account = self.connected(self.locked(user.pk), login)
+                    account.user = self.updated(account.user, claims)
+                    account.claims = clean_claims(claims)
+                    account.save(update_fields=["claims"])
+                break
+            except (IntegrityError, OperationalError):
+                # Somebody signed in with this very account a moment ago: seen the next time round. Or MariaDB
+                # ended one of two at once with a deadlock.
+                if attempt == ATTEMPTS:
+                    raise
+                attempt += 1
         logger.info("Connected: %s", self.describe_user_by_claims(claims))
         return account
 
     def connected(self, user: Any, login: CompletedLogin) -> SpatioAccount:
         """Give the account of *login*, which is *user*'s already or is made theirs now."""
+        if user is None:
+            raise LoginRefused("The user who began to connect is gone.", code="connect_user")
         account = SpatioAccount.objects.identified_by(login.issuer, login.subject)
         if account is not None:
-            return self.same_owner(account, user)
+            if account.user_id != user.pk:  # never changes hands in silence
+                raise LoginRefused("Another user has this Spatio account.", code="account_taken")
+            return account
         if authoritative(SpatioAccount).filter(user=user, issuer=login.issuer).exists():
             # One account per user keeps it plain whose name and tokens a page is about.
             raise LoginRefused("The user has another Spatio account.", code="already_connected")
         account = SpatioAccount(user=user, issuer=login.issuer, sub=login.subject)
         account.save(force_insert=True, using=router.db_for_write(SpatioAccount))
-        return account
-
-    @staticmethod
-    def same_owner(account: SpatioAccount, user: Any) -> SpatioAccount:
-        """Give *account* if it is *user*'s: a Spatio account never changes hands in silence."""
-        if account.user_id != user.pk:
-            raise LoginRefused("Another user has this Spatio account.", code="account_taken")
         return account
 
     def disconnect(self, account: SpatioAccount) -> None:
@@ -246,7 +248,10 @@ class SpatioBackend(OIDCAuthenticationBackend):  # type: ignore[misc]  # the par
             LoginRefused: ``last_way_in``, if :meth:`may_disconnect` says no.
         """
         with transaction.atomic(using=router.db_for_write(SpatioAccount)):
-            account.user = self.locked(account.user)
+            user = self.locked(account.user_id)
+            if user is None:
+                return  # and the account with them
+            account.user = user
             if not self.may_disconnect(account):
                 raise LoginRefused("The user could not sign in any more.", code="last_way_in")
             account.delete()
@@ -257,10 +262,15 @@ class SpatioBackend(OIDCAuthenticationBackend):  # type: ignore[misc]  # the par
         accounts = authoritative(SpatioAccount).filter(user=user.pk, issuer=conf.SPATIO_ISSUER)
         return [(each, self.may_disconnect(each)) for each in accounts.select_related("user").order_by("pk")]
 
-    def locked(self, user: Any) -> Any:
-        """Read *user* anew and hold the row until the transaction ends."""
-        users = self.UserModel._default_manager.using(router.db_for_write(SpatioAccount))
-        return users.select_for_update().get(pk=user.pk)
+    def locked(self, pk: Any) -> Any:
+        """Read a user anew and hold the row until the transaction ends; ``None`` if they are gone."""
+        # Without what a manager or an order may join: PostgreSQL locks no row that an outer join may lack.
+        users = self.users().select_related(None).order_by("pk")
+        return users.select_for_update().filter(pk=pk).first()
+
+    def users(self) -> models.QuerySet[Any]:
+        """Give all users, as the database has them that is written to."""
+        return authoritative(self.UserModel)
 
     # Hooks: override these. Claims are userinfo's over the ID token's, exactly as Spatio sent them.
 
@@ -280,7 +290,7 @@ class SpatioBackend(OIDCAuthenticationBackend):  # type: ignore[misc]  # the par
         address, unless it is staff or a superuser, or belongs to a Spatio account already: whoever signed in
         with that one first may have given an address that was never theirs.
         """
-        users: models.QuerySet[Any] = self.UserModel._default_manager.all()
+        users = self.users()
         email, field = self.email(claims), self.email_field()
         # Exactly what was verified: an address that had to be cleaned first is another one.
         proven = email == claims.get("email") and claims.get("email_verified") is True
@@ -356,13 +366,14 @@ class SpatioBackend(OIDCAuthenticationBackend):  # type: ignore[misc]  # the par
         """
         Decide whether *account* can be taken off its user, who must keep a way to sign in.
 
-        Default: with a usable password, or with another Spatio account. Override if your site has other ways,
-        such as a directory.
+        Default: with a usable password, where a backend takes passwords, or with another Spatio account.
+        Override if your site has other ways, such as a directory.
         """
         user = account.user
-        others = authoritative(SpatioAccount).filter(user=user, issuer=account.issuer).exclude(pk=account.pk)
+        others = authoritative(SpatioAccount).filter(user=user, issuer=conf.SPATIO_ISSUER)
         # An empty password counts as usable for Django, and nobody can sign in with it.
-        return bool(user.password and user.has_usable_password()) or others.exists()
+        by_password = bool(user.password and user.has_usable_password()) and takes_passwords()
+        return by_password or others.exclude(pk=account.pk).exists()
 
     # What the hooks are made of.
 
@@ -408,8 +419,7 @@ class SpatioBackend(OIDCAuthenticationBackend):  # type: ignore[misc]  # the par
 
     def is_taken(self, field: str, text: str) -> bool:
         """Tell whether a user has that text, in any letter case."""
-        users: models.QuerySet[Any] = self.UserModel._default_manager.filter(**{f"{field}__iexact": text})
-        return users.exists()
+        return self.users().filter(**{f"{field}__iexact": text}).exists()
 
     def explain_conflict(self, claims: dict[str, Any]) -> None:
         """
@@ -455,8 +465,18 @@ def configured() -> tuple[str, SpatioBackend]:
     """
     for path in settings.AUTHENTICATION_BACKENDS:
         kind = import_string(path)
-        if isinstance(kind, type) and issubclass(kind, SpatioBackend):
+        if is_ours(kind):
             return path, kind()
     raise ConfigurationError(
         "Add spatio_django.backends.SpatioBackend to AUTHENTICATION_BACKENDS.", code="backend_missing"
     )
+
+
+def is_ours(kind: Any) -> bool:
+    """Tell whether *kind*, an authentication backend's class, is :class:`SpatioBackend` or one made of it."""
+    return isinstance(kind, type) and issubclass(kind, SpatioBackend)
+
+
+def takes_passwords() -> bool:
+    """Tell whether there is another backend than ours; only by asking it could one know what it takes."""
+    return not all(is_ours(import_string(path)) for path in settings.AUTHENTICATION_BACKENDS)

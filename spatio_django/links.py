@@ -82,6 +82,11 @@ def login_url(
     return reverse("spatio:login") + (f"?{urlencode(query)}" if query else "")
 
 
+def account_url(next_url: str | None = None) -> str:
+    """Give the path of the page "Spatio account", which hands *next_url* on to what is done there."""
+    return reverse("spatio:account") + (f"?{urlencode({'next': next_url})}" if next_url else "")
+
+
 def asked(request: HttpRequest) -> Ask:
     """Read what :func:`login_url` said; what it did not sign asks for nothing."""
     try:

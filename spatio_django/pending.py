@@ -24,7 +24,7 @@ LIFETIME = 600
 MAX_FLOWS = 8
 MAX_COOKIE_BYTES = 4096
 #: Names the layout of what is sealed, so that an older release's cookie is not misread.
-COOKIE_CONTEXT = "flow.1:"
+COOKIE_CONTEXT = "flow.2:"
 
 _NAME = re.compile(r"(?:__Host-)?spatio_flow_[0-9a-f]{16}")
 

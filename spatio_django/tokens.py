@@ -158,8 +158,12 @@ def live_grant(user_id: str | None, handle: str | None) -> SpatioToken | None:
     if grant is None:
         return None
     user = grant.account.user
-    same = user._meta.pk.value_to_string(user) == user_id
-    return grant if same and user.is_active else None
+    return grant if user_key(user) == user_id and user.is_active else None
+
+
+def user_key(user: Any) -> str:
+    """Give the primary key of *user* as the session holds it."""
+    return str(user._meta.pk.value_to_string(user))
 
 
 class Memo:

@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from spatio_django import views
+from spatio_django import account_views, views
 
 app_name = "spatio"
 
@@ -10,7 +10,7 @@ urlpatterns = [
     path("login/", views.LoginView.as_view(), name="login"),
     path("callback/", views.CallbackView.as_view(), name="callback"),
     path("logout/", views.LogoutView.as_view(), name="logout"),
-    path("account/", views.AccountView.as_view(), name="account"),
-    path("account/connect/", views.ConnectView.as_view(), name="connect"),
-    path("account/disconnect/", views.DisconnectView.as_view(), name="disconnect"),
+    path("account/", account_views.AccountView.as_view(), name="account"),
+    path("account/connect/", account_views.ConnectView.as_view(), name="connect"),
+    path("account/disconnect/", account_views.DisconnectView.as_view(), name="disconnect"),
 ]

@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from io import StringIO
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from django.contrib.auth import get_user_model
@@ -13,8 +14,9 @@ from django.core.management import CommandError, call_command
 from django.db import IntegrityError, OperationalError, connection, connections
 from django.test.utils import CaptureQueriesContext
 
-from spatio_django import adoption
+from spatio_django import adoption, adoption_lists
 from spatio_django.adoption import Outcome, Row, Source
+from spatio_django.management.commands.spatio_adopt import describe
 from spatio_django.models import SpatioAccount
 from spatio_django.testing import PERSONAS
 from tests.conftest import Site
@@ -183,12 +185,12 @@ def test_a_line_that_does_not_hold_is_left_out(
     assert connections_here() == {"ada": "acc_1", "cleo": "acc_cleo"}
 
 
-@pytest.mark.parametrize("key", ["x", "0", "9" * 30, "9" * 5000, "1.5", "-1"])
+@pytest.mark.parametrize("key", ["x", "0", "9" * 30, "9" * 5000, "1.5", "-1", "%s_", "_%s", "0_0%s", " %s"])
 def test_a_primary_key_that_is_none_is_left_out(adopt: Run, ada: Any, key: str) -> None:
     """Whatever a database would say to it."""
     assert adopt(f"pk,sub\n{ada.pk},acc_1\n")[1] == ""
 
-    printed, error = adopt(f"pk,sub\n{key},acc_1\n")
+    printed, error = adopt(f"pk,sub\n{key.replace('%s', str(ada.pk))},acc_1\n")
 
     assert Outcome.NO_USER.value in printed
     assert error
@@ -277,7 +279,52 @@ def test_a_column_can_say_it_instead(ada: Any, bo: Any, tmp_path: Path) -> None:
     assert connections_here() == {"ada": "7"}
 
 
+def test_a_user_who_is_deleted_meanwhile_is_left_out(ada: Any, bo: Any) -> None:
+    """After the list was read, before their batch comes."""
+
+    def rows() -> Iterator[Row]:
+        yield Row("1", str(ada.pk), "acc_1")
+        yield Row("2", str(bo.pk), "acc_2")
+        User.objects.filter(pk=ada.pk).delete()
+
+    verdicts = list(adoption.adopt(Source("pk", rows()), apply=True))
+
+    assert [verdict.outcome for verdict in verdicts] == [Outcome.NO_USER, Outcome.NEW]
+    assert connections_here() == {"bo": "acc_2"}
+
+
+@pytest.mark.parametrize("sub", ["acc\0", "acc\ud800", "acc ", "acc\u00a0", "acc\u2028", "\uff41cc"])
+def test_what_some_databases_keep_and_others_refuse_is_left_out(ada: Any, sub: str) -> None:
+    """NUL, half a surrogate pair, a space of any kind, letters that only look plain."""
+    rows = [Row("1", str(ada.pk), sub)]
+
+    (verdict,) = adoption.adopt(Source("pk", iter(rows)), apply=True)
+
+    assert verdict.outcome == Outcome.BAD_SUB
+    assert not set(describe(verdict)) & {"\0", "\ud800", "\u2028"}
+    assert adoption_lists._doubt("acc", [{"sub": sub}]) == Outcome.NOT_SUB
+
+
 # Files
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "username,sub\r\nada,acc_1\r\n",
+        "\ufeffusername,sub\nada,acc_1\n",
+        '"username","sub"\n"ada","acc_1"\n',
+        '\ufeff"username","sub"\r\n"ada","acc_1"',
+        "username,sub,note,note,,\nada,acc_1,x,y,,\n",
+        'note,sub,username\n"a ""quoted"", long\nnote",acc_1,ada\n\n',
+    ],
+)
+def test_files_as_programs_write_them_are_read(adopt: Run, ada: Any, text: str) -> None:
+    """Spreadsheets and databases: signature, quotes, line ends, columns that don't matter."""
+    printed, error = adopt(text, "--apply")
+
+    assert error == ""
+    assert connections_here() == {"ada": "acc_1"}, printed
 
 
 @pytest.mark.parametrize(
@@ -289,6 +336,8 @@ def test_a_column_can_say_it_instead(ada: Any, bo: Any, tmp_path: Path) -> None:
         "username;sub\nada;acc_1\n",
         "pk,username,sub\n1,ada,acc_1\n",
         "username,sub,sub\nada,acc_1,acc_2\n",
+        "username,username,sub\nada,bo,acc_1\n",
+        "username,sub,issuer,issuer\nada,acc_1,https://api.spatio.app,x\n",
         "username,\udcff\n",
         "username,sub\nada,acc_1\nbo,\udcff\n",
         'username,sub\nada,acc_1\nbo,"acc_2',
@@ -334,14 +383,14 @@ def test_standard_input_is_read_when_no_file_is_named(ada: Any, tmp_path: Path) 
 
 def test_a_field_of_the_user_is_read_page_by_page(django_assert_max_num_queries: Any) -> None:
     """Any number of users, in a number of queries that the rows don't multiply."""
-    amount = adoption.PAGE + 1
+    amount = adoption_lists.PAGE + 1
     User.objects.bulk_create(
         [User(username=f"u{number}", first_name=f"acc_{number}") for number in range(amount)]
         + [User(username="none")]
     )
     batches = amount // adoption.BATCH + 1
 
-    # SQLite takes so many values at a time, and older releases of Django fewer: an insert may be several.
+    # An insert may be several: SQLite takes a number of values, which older releases of Django set low.
     with django_assert_max_num_queries(2 * 3 + batches * 12):
         printed, error = run("--from", "field", "--field", "first_name", "--issuer", ISSUER, "--apply")
 
@@ -368,6 +417,26 @@ def test_a_field_that_is_none_is_told(ada: Any, arguments: list[str]) -> None:
 
     assert error.startswith("Users have no field")
     assert error.endswith("[adopt]")
+
+
+@pytest.mark.parametrize("field", ["date_joined", "is_active"])
+def test_a_field_of_something_else_is_not_taken(ada: Any, field: str) -> None:
+    """Dates and switches are no identifiers, however unique their text is."""
+    assert "Would connect: 1." in run("--from", "field", "--field", "username", "--issuer", ISSUER)[0]
+
+    printed, error = run("--from", "field", "--field", field, "--issuer", ISSUER)
+
+    assert Outcome.BAD_SUB.value in printed
+    assert error
+
+
+def test_a_field_of_numbers_is_taken_as_written(ada: Any) -> None:
+    """Some providers count their people. (A UUID is written with hyphens, in small letters.)"""
+    assert adoption_lists._is_identifier(uuid4())
+
+    run("--from", "field", "--field", "pk", "--issuer", ISSUER, "--apply")
+
+    assert connections_here() == {"ada": str(ada.pk)}
 
 
 @pytest.mark.parametrize("source", ["allauth", "social-auth"])

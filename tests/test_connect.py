@@ -2,24 +2,32 @@
 
 import logging
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, urlencode, urlsplit
 
 import pytest
 from django.contrib.auth import get_user_model
+from django.contrib.auth.models import AnonymousUser, Permission
 from django.contrib.messages import get_messages
 from django.core.exceptions import PermissionDenied
 from django.core.management import call_command
-from django.db import connection
+from django.db import OperationalError, connection, transaction
+from django.template import engines
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 
 from spatio_django import backends
+from spatio_django.conf import conf
+from spatio_django.encryption import key_ring
 from spatio_django.exceptions import LoginRefused
 from spatio_django.links import login_url
 from spatio_django.models import SpatioAccount, SpatioToken
+from spatio_django.oidc.secret import Secret
 from spatio_django.testing import FakeSpatio
 from tests.conftest import Site
 from tests.misbehaving import Misbehaviour
+from tests.test_backends import completed
 
 User = get_user_model()
 
@@ -559,3 +567,420 @@ def test_registering_is_all_that_connecting_needs(spatio: FakeSpatio, grace: Any
     connect(site, password_login(site, grace))
 
     assert len(spatio.calls("/oauth2/register")) == 1
+
+
+# Attacks and accidents
+
+
+def test_a_callback_and_cookies_that_somebody_planted_connect_nothing(site: Site, grace: Any) -> None:
+    """Mallory began, and has Grace's browser finish, so that her user would get his Spatio account."""
+    mallory = password_login(site, User.objects.create_user("mallory", password="x"))
+    callback = site.authorize(begin(site, mallory))
+    victim = password_login(site, grace)
+
+    assert_refused_with(victim.get(callback), "state", 400)
+    for name, cookie in mallory.cookies.items():
+        if "spatio_flow" in name:
+            victim.cookies[name] = cookie.value
+    assert_refused(victim.get(callback), "connect_user", 403)
+
+    assert not SpatioAccount.objects.exists()
+    assert state(victim) == {"user": "grace", "account": None, "scopes": []}
+    assert site.spatio.calls("/oauth2/token") == []
+
+
+def assert_refused_with(response: Any, code: str, status: int) -> None:
+    """See the page that explains."""
+    assert (response.status_code, response.context["code"]) == (status, code)
+
+
+def test_the_cookie_says_what_the_callback_is_for(site: Site, grace: Any) -> None:
+    """The code of one flow with the state of another: neither signs in nor connects."""
+    browser = password_login(site, grace)
+    to_connect = site.authorize(begin(site, browser))
+    to_sign_in = site.authorize(site.begin(browser, next="/me/", explicit="1"), persona="bo")
+    codes = [parse_qs(urlsplit(url).query)["code"][0] for url in (to_connect, to_sign_in)]
+
+    for url in (to_connect.replace(codes[0], codes[1]), to_sign_in.replace(codes[1], codes[0])):
+        assert browser.get(url).status_code in {403, 502}  # PKCE: Spatio refuses the code
+
+    assert not SpatioAccount.objects.exists()
+    assert state(browser)["user"] == "grace"
+
+
+def test_two_tabs_each_land_on_their_page(site: Site, grace: Any) -> None:
+    """Begun twice, finished twice, connected once."""
+    browser = password_login(site, grace)
+    callbacks = [site.authorize(begin(site, browser, next=f"/other/?{tab}")) for tab in (1, 2)]
+
+    assert [browser.get(callback)["Location"] for callback in callbacks] == ["/other/?1", "/other/?2"]
+    assert SpatioAccount.objects.count() == 1
+    assert SpatioToken.objects.count() == 1
+
+
+def test_signing_out_while_spatio_answers_is_not_undone(
+    site: Site, grace: Any, misbehaviour: Misbehaviour, settings: Any
+) -> None:
+    """In another tab: a new key for the session that is gone would have brought it back."""
+    settings.SESSION_ENGINE = "django.contrib.sessions.backends.cache"
+    browser = password_login(site, grace)
+    session = browser.session
+    callback = site.authorize(begin(site, browser))
+
+    def sign_out(status: str, headers: dict[str, str], body: bytes) -> tuple[str, dict[str, str], bytes]:
+        session.flush()
+        return status, headers, body
+
+    misbehaviour.lies["/oauth2/token"] = sign_out
+
+    assert_refused(browser.get(callback), "connect_user", 403)
+
+    assert state(browser)["user"] == ""
+    assert not SpatioAccount.objects.exists()
+    misbehaviour.lies.clear()
+    connect(site, password_login(site, grace))
+    assert SpatioAccount.objects.get().user == grace
+
+
+def test_a_failure_to_connect_is_always_explained(site: Site, grace: Any, settings: Any) -> None:
+    """``LOGIN_REDIRECT_URL_FAILURE`` is a page about signing in, for people who aren't."""
+    settings.LOGIN_REDIRECT_URL_FAILURE = "/plain/"
+    browser = password_login(site, grace)
+    connect(site, browser)
+
+    assert_refused(connect(site, browser, persona="bo"), "already_connected", 403)
+    denied = site.authorize(site.begin(site.browser()), allow=False)
+    assert site.browser().get(denied)["Location"] == "/plain/"
+
+
+def test_a_user_who_is_gone_meanwhile_is_no_error(site: Site, grace: Any) -> None:
+    """Deleted while Spatio answered, or while the form was open."""
+    account = connected(grace)
+    backend = backends.SpatioBackend()
+    other = User.objects.create_user("other")
+    key = other.pk
+    other.delete()
+    other.pk = key
+
+    with pytest.raises(LoginRefused, match="gone") as caught:
+        backend.connect(other, completed("acc_other"))
+    assert caught.value.code == "connect_user"
+    stale = SpatioAccount.objects.get()
+    grace.delete()
+    backend.disconnect(stale)
+
+    assert not SpatioAccount.objects.exists()
+    assert account.pk
+
+
+def connected(user: Any, sub: str = "acc_1") -> SpatioAccount:
+    """Have *user* connected."""
+    return SpatioAccount.objects.create(user=user, issuer=conf.SPATIO_ISSUER, sub=sub)
+
+
+def test_a_password_that_was_taken_away_a_moment_ago_is_no_way_in(grace: Any) -> None:
+    """The row decides that is there now, not the one that the page was made from."""
+    account = connected(grace)
+    account = SpatioAccount.objects.select_related("user").get()
+    assert backends.SpatioBackend().may_disconnect(account)
+    grace.set_unusable_password()
+    grace.save()
+
+    with pytest.raises(LoginRefused) as caught:
+        backends.SpatioBackend().disconnect(account)
+
+    assert caught.value.code == "last_way_in"
+    assert SpatioAccount.objects.exists()
+
+
+def test_a_password_that_no_backend_takes_is_no_way_in(site: Site, grace: Any, settings: Any) -> None:
+    """On a site where Spatio is the only way to sign in, whatever ``createsuperuser`` stored."""
+    browser = password_login(site, grace)
+    connect(site, browser)
+    account = SpatioAccount.objects.get()
+    assert backends.SpatioBackend().may_disconnect(account)
+    settings.AUTHENTICATION_BACKENDS = ["tests.test_connect.Refusing"]
+
+    assert not backends.SpatioBackend().may_disconnect(account)
+    spatio_only = site.browser()
+    spatio_only.force_login(grace, backend="tests.test_connect.Refusing")
+    assert_refused(disconnect(spatio_only, account), "last_way_in", 403)
+    settings.AUTHENTICATION_BACKENDS += ["django.contrib.auth.backends.ModelBackend"]
+    assert backends.SpatioBackend().may_disconnect(account)
+
+
+def test_whoever_sets_a_password_can_disconnect(site: Site) -> None:
+    """With the view that docs/connecting.md shows, in the same session; and then sign in with it."""
+    browser = site.browser()
+    site.sign_in(browser)
+    account = SpatioAccount.objects.get()
+    assert_refused(disconnect(browser, account), "last_way_in", 403)
+    page = browser.get("/password/").content.decode()
+    assert "old_password" not in page
+
+    password = "correct horse battery"
+    changed = browser.post("/password/", {"new_password1": password, "new_password2": password})
+
+    assert changed["Location"] == "/spatio/account/"
+    assert 'action="/spatio/account/disconnect/"' in browser.get("/spatio/account/").content.decode()
+    assert disconnect(browser, account)["Location"] == "/spatio/account/"
+    assert state(browser) == {"user": "ada", "account": None, "scopes": []}
+    assert site.browser().login(username="ada", password=password)
+    assert "old_password" in browser.get("/password/").content.decode()
+
+
+def test_a_database_that_ends_one_of_two_at_once_is_asked_again(grace: Any) -> None:
+    """MariaDB resolves a deadlock that way, and SQLite a busy file."""
+    backend = backends.SpatioBackend()
+    with connection.execute_wrapper(refuse_inserts(2)):
+        assert backend.connect(grace, completed("acc_1")).user == grace
+    assert SpatioAccount.objects.count() == 1
+    SpatioAccount.objects.all().delete()
+
+    with connection.execute_wrapper(refuse_inserts(9)), pytest.raises(OperationalError):
+        backend.connect(grace, completed("acc_1"))
+    assert not SpatioAccount.objects.exists()
+
+
+def test_only_the_users_row_is_locked(db: None) -> None:
+    """Whatever their manager joins: PostgreSQL refuses to lock what an outer join may lack."""
+    joining = Permission.objects.select_related("content_type")
+    assert "JOIN" in str(joining.query)
+
+    class Joining(backends.SpatioBackend):
+        """As if the user model's manager did that."""
+
+        def users(self) -> Any:
+            """Give users that bring others along."""
+            return joining
+
+    with CaptureQueriesContext(connection) as queries, transaction.atomic():
+        assert Joining().locked(0) is None
+
+    (sql,) = (query["sql"] for query in queries if "auth_permission" in query["sql"])
+    assert "JOIN" not in sql
+
+
+def refuse_inserts(times: int) -> Any:
+    """Give a database that refuses a number of accounts."""
+    left = iter(range(times))
+
+    def wrapper(execute: Any, sql: str, *rest: Any) -> Any:
+        if sql.startswith("INSERT") and "spatioaccount" in sql and next(left, None) is not None:
+            raise OperationalError("deadlock found")
+        return execute(sql, *rest)
+
+    return wrapper
+
+
+@pytest.mark.django_db(transaction=True)
+def test_connecting_and_signing_in_at_once_end_with_one_account(site: Site, grace: Any) -> None:
+    """Whoever is first: the account is Grace's or a new user's, and neither gets half of it."""
+    connecting, arriving = password_login(site, grace), site.browser()
+    callbacks = [site.authorize(begin(site, connecting)), site.authorize(site.begin(arriving))]
+
+    with ThreadPoolExecutor(2) as pool:
+        done = list(pool.map(visit, (connecting, arriving), callbacks))
+
+    owner = SpatioAccount.objects.get().user
+    assert done == [302 if owner == grace else 403, 302]
+    assert state(arriving)["user"] == owner.username
+    assert User.objects.count() == (1 if owner == grace else 2)
+
+
+class ReadsElsewhere:
+    """A router that reads what it is told from a replica, which the tests may not open."""
+
+    def db_for_read(self, model: Any, **hints: Any) -> str | None:
+        """Send our rows to the replica; Django's own session and user middleware stay here."""
+        return "other" if model._meta.app_label == "spatio_django" else None
+
+
+class ReadsUsersElsewhere:
+    """Likewise for users, for what only the backend asks."""
+
+    def db_for_read(self, model: Any, **hints: Any) -> str:
+        """Send everything there."""
+        return "other"
+
+
+def test_nothing_is_decided_by_a_replica(site: Site, grace: Any, settings: Any) -> None:
+    """It may not have heard of the account yet, or not of its end."""
+    settings.DATABASE_ROUTERS = ["tests.test_connect.ReadsElsewhere"]
+    with pytest.raises(AssertionError, match="not allowed"):
+        SpatioAccount.objects.exists()
+    browser = password_login(site, grace)
+
+    connect(site, browser)
+    assert "Ada Lovelace" in browser.get("/spatio/account/").content.decode()
+    account = SpatioAccount.objects.using("default").get()
+    assert disconnect(browser, account)["Location"] == "/spatio/account/"
+
+    assert not SpatioAccount.objects.using("default").exists()
+    assert state(browser) == {"user": "grace", "account": None, "scopes": []}
+
+
+def test_who_is_joined_by_address_is_not_asked_of_a_replica(grace: Any, settings: Any) -> None:
+    """There somebody may not be staff yet, or not have the address any more."""
+    settings.SPATIO_LINK_VERIFIED_EMAIL = True
+    settings.DATABASE_ROUTERS = ["tests.test_connect.ReadsUsersElsewhere"]
+    ada = User.objects.create_user("ada", "ada@example.com")
+    claims: dict[str, Any] = {"email": "ada@example.com", "email_verified": True}
+
+    assert backends.SpatioBackend().authenticate(None, spatio_login=completed("acc_1", **claims)) == ada
+    claims["email"] = "grace@example.com"
+    assert backends.SpatioBackend().authenticate(None, spatio_login=completed("acc_2", **claims)) != grace
+
+
+def test_without_djangos_messages_nothing_is_missing(site: Site, grace: Any, settings: Any) -> None:
+    """The page itself shows what is."""
+    settings.MIDDLEWARE = [path for path in settings.MIDDLEWARE if "messages" not in path]
+    browser = password_login(site, grace)
+
+    assert connect(site, browser)["Location"] == "/spatio/account/"
+    assert disconnect(browser, SpatioAccount.objects.get())["Location"] == "/spatio/account/"
+
+
+def test_a_session_store_that_fails_connects_nobody_half(site: Site, grace: Any, settings: Any) -> None:
+    """A page of ours; the account is connected or not, and the session is what it was."""
+    browser = password_login(site, grace)
+    callback = site.authorize(begin(site, browser))
+    settings.SESSION_ENGINE = "tests.failingsessions"
+    broken = site.browser()
+    broken.cookies.load(browser.cookies)
+
+    assert_refused(broken.get(callback), "site_error", 503)
+
+    assert state(browser) == {"user": "grace", "account": None, "scopes": []}
+    settings.SESSION_ENGINE = "django.contrib.sessions.backends.db"
+    assert connect(site, browser)["Location"] == "/spatio/account/"
+    assert state(browser)["account"]
+
+
+@pytest.mark.parametrize("engine", ["cache", "cached_db", "file", "signed_cookies"])
+def test_any_session_engine_connects(
+    site: Site, grace: Any, settings: Any, engine: str, tmp_path: Path
+) -> None:
+    """Nothing is asked of the session that one of Django's own can't tell."""
+    settings.SESSION_ENGINE = f"django.contrib.sessions.backends.{engine}"
+    settings.SESSION_FILE_PATH = str(tmp_path)
+    browser = password_login(site, grace)
+
+    assert connect(site, browser)["Location"] == "/spatio/account/"
+    assert state(browser)["account"]
+    disconnect(browser, SpatioAccount.objects.get())
+    assert state(browser) == {"user": "grace", "account": None, "scopes": []}
+
+
+def test_htmx_is_told_where_to_go(site: Site, grace: Any) -> None:
+    """``hx-boost`` takes forms over, and follows its own header only."""
+    browser = password_login(site, grace)
+    headers = {"HX-Request": "true", "HX-Boosted": "true", "Sec-Fetch-Mode": "cors"}
+
+    response = browser.post("/spatio/account/connect/", {"next": "/other/"}, headers=headers)
+
+    callback = site.authorize(response["HX-Redirect"])
+    assert browser.get(callback)["Location"] == "/other/"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("head", "/spatio/account/", 200),
+        ("options", "/spatio/account/", 405),
+        ("post", "/spatio/account/", 405),
+        ("head", "/spatio/account/connect/", 405),
+        ("options", "/spatio/account/connect/", 405),
+        ("put", "/spatio/account/disconnect/", 405),
+        ("get", "/spatio/account/disconnect/?account=1", 405),
+    ],
+)
+def test_other_methods_change_nothing(site: Site, grace: Any, method: str, path: str, status: int) -> None:
+    """A link checker may look at the page; nothing but a form does anything."""
+    account = connected(grace)
+    browser = password_login(site, grace)
+
+    response = getattr(browser, method)(path)
+
+    assert response.status_code == status
+    assert SpatioAccount.objects.get() == account
+    assert site.spatio.calls("/oauth2/authorize") == []
+
+
+@pytest.mark.parametrize(
+    "number",
+    ["", "x", "9" * 40, "9" * 18, "-1", "²", "\u0661", "1\0", " 1", "1 ", "1_0", "0x1", "1.0", "\ud800"],
+)
+def test_a_number_that_is_none_is_nobodys(site: Site, grace: Any, number: str) -> None:
+    """No error from the database, whatever a form holds."""
+    account = connected(grace)
+    browser = password_login(site, grace)
+
+    body = urlencode({"account": number.encode("utf-8", "surrogatepass")})
+    response = browser.post(
+        "/spatio/account/disconnect/", body, content_type="application/x-www-form-urlencoded"
+    )
+
+    assert response["Location"] == "/spatio/account/"
+    assert SpatioAccount.objects.exists()
+    assert disconnect(browser, account).status_code == 302
+    assert not SpatioAccount.objects.exists()
+
+
+@pytest.mark.parametrize(
+    "address", ["//evil.example/", "/\\evil.example", "https://evil.example/", "/spatio/logout/", "/ü", "/\0"]
+)
+def test_a_hostile_next_is_dropped_everywhere(site: Site, grace: Any, address: str) -> None:
+    """The page doesn't show it, and no form follows it."""
+    browser = password_login(site, grace)
+
+    shown = browser.get("/spatio/account/", {"next": address})
+    assert shown.context["next_url"] is None
+    assert connect(site, browser, next=address)["Location"] == "/spatio/account/"
+    assert disconnect(browser, SpatioAccount.objects.get(), next=address)["Location"] == "/spatio/account/"
+    assert browser.get("/spatio/account/?next=/other/").context["next_url"] == "/other/"
+
+
+def test_an_older_releases_cookie_is_no_error(site: Site, grace: Any) -> None:
+    """What it had sealed had another layout; on the day of the upgrade people have such cookies."""
+    browser = password_login(site, grace)
+    callback = site.authorize(begin(site, browser))
+    (name,) = (name for name in browser.cookies if "spatio_flow" in name)
+    sealed = key_ring().seal(Secret("[1,2,3,4,5,6,7,[[],null,null],false]"), context="flow.1:" + name)
+    honest = browser.cookies[name].value
+    browser.cookies[name] = sealed
+
+    assert_refused_with(browser.get(callback), "state", 400)
+    assert browser.get("/spatio/login/").status_code == 302
+    browser.cookies[name] = honest
+    assert browser.get(callback)["Location"] == "/spatio/account/"
+
+
+def test_the_tag_is_about_who_is_signed_in(site: Site, grace: Any, rf: Any) -> None:
+    """Not about the ``user`` whose profile a page shows (Django's ``DetailView`` calls them that)."""
+    account = connected(grace)
+    account.claims = {"name": "Grace Hopper"}
+    account.save()
+    template = engines["django"].from_string("{% load spatio %}{% spatio_account %}")
+
+    def shown_to(viewer: Any) -> str:
+        request = rf.get("/profile/")
+        request.user = viewer
+        return str(template.render({"user": grace}, request))
+
+    assert "Grace Hopper" in shown_to(grace)
+    html = shown_to(User.objects.create_user("visitor"))
+    assert "Grace Hopper" not in html
+    assert "/spatio/account/connect/" in html
+    assert shown_to(AnonymousUser()).strip() == ""
+
+
+def test_what_happened_is_said_at_once_on_our_own_base(site: Site, grace: Any) -> None:
+    """Not days later, on the first page of the site that shows messages."""
+    browser = password_login(site, grace)
+    connect(site, browser)
+
+    html = browser.get("/spatio/account/").content.decode()
+
+    assert '<p class="spatio-message" role="status">Your Spatio account is connected.</p>' in html
+    assert "is connected.</p>" not in browser.get("/spatio/account/").content.decode()

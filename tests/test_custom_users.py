@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 pytestmark = pytest.mark.provider
 
 
+@cache
 def walk(model: str) -> Any:
     """Sign everybody in to a site with that user model, in a process of its own."""
     done = subprocess.run(
@@ -63,3 +65,22 @@ def test_a_model_without_email_or_names_works() -> None:
     assert walked["results"]["ada"] == "in"
     assert walked["results"]["zoe"] == "in"
     assert {"ada", "bo", "cleo", "zoe"} <= set(walked["users"])
+
+
+def test_a_random_key_and_a_manager_that_joins_work() -> None:
+    """No query of ours relies on numbers, or on what a site's manager adds."""
+    walked = walk("UuidUser")
+
+    assert walked["results"]["ada"] == "in"
+    assert walked["results"]["zoe"] == "in"
+
+
+@pytest.mark.parametrize("model", ["EmailUser", "EmailAndUsernameUser", "HandleUser", "UuidUser"])
+def test_people_who_have_a_password_are_brought_along(model: str) -> None:
+    """They connect, see it, disconnect, and are adopted."""
+    assert walk(model)["brought"] == {
+        "connected": 1,
+        "shown": True,
+        "disconnected": True,
+        "adopted": "acc_adopted",
+    }

@@ -1,7 +1,11 @@
 """The site that the tests sign in to."""
 
+import re
+from pathlib import Path
+
 from django.contrib import admin
-from django.contrib.auth.decorators import login_required, permission_required
+from django.contrib.admin.views.decorators import staff_member_required
+from django.contrib.auth.decorators import login_required, permission_required, user_passes_test
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
 from django.urls import include, path
@@ -56,6 +60,23 @@ def for_editors(request: HttpRequest) -> HttpResponse:
     return HttpResponse("for editors")
 
 
+@user_passes_test(lambda user: user.is_staff)
+def for_staff(request: HttpRequest) -> HttpResponse:
+    """Show a page for staff."""
+    return HttpResponse("for staff")
+
+
+def checked(request: HttpRequest) -> HttpResponse:
+    """Show another, with the admin's decorator and our login page."""
+    return HttpResponse("for staff")
+
+
+@staff_member_required
+def member(request: HttpRequest) -> HttpResponse:
+    """Show another, with the admin's login page."""
+    return HttpResponse("for staff")
+
+
 @spatio_login_required(max_age=300)
 def recent(request: HttpRequest) -> HttpResponse:
     """Show a page that needs a recent sign-in."""
@@ -82,9 +103,16 @@ urlpatterns = [
     path("other/", other),
     path("state/", state),
     path("editors/", for_editors),
+    path("staff/", for_staff),
+    path("checked/", staff_member_required(checked, login_url="spatio:login")),
+    path("member/", member),
     path("recent/", recent),
     path("files/", files),
     path("only/", only_spatio),
     path("admin/", admin.site.urls),
     path("spatio/", include("spatio_django.urls")),
 ]
+
+# The view for a first password, as docs/connecting.md shows it.
+_text = (Path(__file__).parent.parent / "docs" / "connecting.md").read_text()
+exec(next(block for block in re.findall(r"```python\n(.*?)```", _text, re.DOTALL) if "PasswordView" in block))  # noqa: S102 - the page's own lines

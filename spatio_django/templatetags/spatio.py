@@ -86,18 +86,22 @@ def spatio_account(context: RequestContext, next: str | None = None) -> dict[str
     """
     Show what is connected to the user who is signed in, to connect or to disconnect it.
 
-    For a settings page of the site; by itself it is the page ``spatio:account``. One query, and a second one
-    for a user without a password.
+    For a settings page of the site; by itself it is the page ``spatio:account``. Nothing for guests. One
+    query, and a second one for a user without a password.
 
     Args:
         next: The page to land on afterwards. Default: the page "Spatio account".
     """
     from spatio_django.backends import configured  # here: its parent loads an HTTP and a JWT library
 
+    # Not the context's "user": on a page about somebody, that may be whom it is about.
+    user = getattr(getattr(context, "request", None), "user", None)
+    if user is None or not user.is_authenticated:
+        return {"guest": True}
     _path, backend = configured()
     return {
         "csrf_token": context.get("csrf_token"),
-        "connected": backend.accounts_of(context["user"]),
+        "connected": backend.accounts_of(user),
         "next_url": next or "",
         "stylesheet": stylesheet_wanted(context),
     }

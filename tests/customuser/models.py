@@ -1,5 +1,6 @@
-"""Three user models that are unlike Django's own."""
+"""Four user models that are unlike Django's own."""
 
+import uuid
 from typing import Any
 
 from django.contrib.auth.models import AbstractBaseUser, AbstractUser, BaseUserManager
@@ -59,6 +60,29 @@ class HandleUser(AbstractBaseUser):
     handle = models.CharField(max_length=12, unique=True, validators=[RegexValidator(r"^[a-z0-9]+$")])
 
     USERNAME_FIELD = "handle"
+
+    class Meta:
+        app_label = "customuser"
+
+
+class JoiningManager(BaseUserManager[Any]):
+    """Reads along what may not be there, with an outer join."""
+
+    def get_queryset(self) -> Any:
+        """Give users with whom they answer to."""
+        return super().get_queryset().select_related("boss").order_by("name")
+
+
+class UuidUser(AbstractBaseUser):
+    """A random primary key, and a manager that joins."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4)
+    name = models.CharField(max_length=50, unique=True)
+    boss = models.ForeignKey("self", models.SET_NULL, null=True)
+
+    USERNAME_FIELD = "name"
+
+    objects = JoiningManager()
 
     class Meta:
         app_label = "customuser"

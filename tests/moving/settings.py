@@ -4,12 +4,16 @@ import os
 
 from tests.moving.page import code, issuer
 from tests.settings import *  # noqa: F403
-from tests.settings import INSTALLED_APPS, MIDDLEWARE
+from tests.settings import DATABASES, INSTALLED_APPS, MIDDLEWARE
 
 _client_id = os.environ["SPATIO_TESTS_MOVING_CLIENT_ID"]
 _client_secret = os.environ["SPATIO_TESTS_MOVING_CLIENT_SECRET"]
 
-DATABASES = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}}
+_database = DATABASES["default"]
+if _database["ENGINE"].endswith("sqlite3"):
+    DATABASES = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}}
+else:
+    DATABASES = {"default": {**_database, "TEST": {"NAME": f"test_spatio_moving_{os.getpid()}"}}}
 ROOT_URLCONF = "tests.moving.urls"
 LOGIN_URL = "/old/"
 INSTALLED_APPS = [app for app in INSTALLED_APPS if app != "spatio_django"]

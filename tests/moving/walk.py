@@ -7,6 +7,8 @@ People sign in through the old package first, over HTTP, so that its rows are th
 import json
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from copy import copy
 from io import StringIO
 from typing import TYPE_CHECKING, Any
@@ -80,7 +82,8 @@ class Walk:
     def walk(self) -> None:
         """Do what the page says, with a sign-in before and after each step of it."""
         migrate, register, rehearse, apply = commands()
-        self.command(*migrate, "--verbosity=0", "--run-syncdb")
+        self.command(*migrate, "--verbosity=0")
+        self.command(*migrate, "--verbosity=0", "--run-syncdb")  # what a page adds has no migrations here
         self.command(*register)
         before = {persona: self.old(persona) for persona in ("ada", "zoe")}
         self.prepare()
@@ -112,9 +115,11 @@ def user(name: str, **values: Any) -> Any:
 
 
 def ignore_letter_case(model: Any, name: str) -> None:
-    """Have the database compare a column the way MySQL does by default."""
+    """Have SQLite compare a column the way MariaDB does by default."""
     from django.db import connection
 
+    if connection.vendor != "sqlite":
+        return
     exact = model._meta.get_field(name)
     alike = copy(exact)
     alike.db_collation = "NOCASE"
@@ -134,10 +139,12 @@ class FromAllauth(Walk):
         rows: dict[str, tuple[str, str, Any]] = {
             "boss": ("spatio", subs["cleo"], {"sub": subs["cleo"]}),  # before 65.11: userinfo alone
             "stranger": ("corp", subs["dee"], {}),
-            "former": ("spatio", subs["dee"], {"id_token": {**other, "sub": subs["dee"]}}),
+            "former": ("spatio", "acc_f", {"id_token": {**other, "sub": "acc_f"}}),
             "named": ("spatio", "ada", {"userinfo": {"sub": subs["ada"]}}),
             "opaque": ("spatio", "", "no object"),
             "shouting": ("SPATIO", "acc_loud", {}),
+            "texted": ("spatio", "acc_t", json.dumps({"userinfo": {"sub": "other"}})),
+            "padded": ("spatio", "acc_p ", {}),
         }
         ignore_letter_case(SocialAccount, "provider")
         for name, (provider, uid, data) in rows.items():
@@ -151,6 +158,7 @@ class FromAllauth(Walk):
         from allauth.socialaccount.models import SocialApp
         from django.test import override_settings
 
+        corp = {"server_url": "https://corp.example"}
         adopt = ("spatio_adopt", "--from", "allauth")
         self.report["by itself"] = self.command(*adopt)
         self.report["elsewhere"] = self.command(*adopt, "--provider", "corp")
@@ -162,6 +170,10 @@ class FromAllauth(Walk):
             settings={"server_url": f"{self.spatio.issuer}/.well-known/openid-configuration"},
         )
         self.report["two"] = self.command(*adopt)
+        self.report["second"] = self.command(*adopt, "--provider", "second")
+        shadow = SocialApp.objects.create(provider="openid_connect", provider_id="spatio", settings=corp)
+        self.report["shadowed"] = self.command(*adopt, "--provider", "spatio")
+        shadow.delete()
         app.settings["uid_field"] = "email"
         app.save()
         self.report["by e-mail"] = self.command(*adopt, "--provider", "second")
@@ -179,15 +191,16 @@ class FromSocialAuth(Walk):
         subs = {persona.key: persona.sub for persona in self.spatio.personas}
         issuer = self.spatio.issuer
         ours = self.spatio.sign({"iss": issuer, "sub": subs["cleo"]})
-        theirs = self.spatio.sign({"iss": "https://other.example", "sub": subs["dee"]})
+        theirs = self.spatio.sign({"iss": "https://other.example", "sub": "acc_f"})
         rows: dict[str, tuple[str, str, str, Any]] = {
             "boss": ("oidc", subs["cleo"], "", {"id_token": ours, "id": subs["cleo"]}),
             "stranger": ("corp", subs["dee"], "sub", {}),
-            "former": ("oidc", subs["dee"], "sub", {"id_token": theirs}),
+            "former": ("oidc", "acc_f", "sub", {"id_token": theirs}),
             "refreshed": ("oidc", "x", "sub", {"_oidc_id_token_context": {"iss": "https://other.example"}}),
             "named": ("oidc", "ada", "preferred_username", {}),
             "unsaid": ("oidc", "cleo@example.com", "", {"id": subs["cleo"], "id_token": "a.b!.c"}),
-            "opaque": ("oidc", " ", "sub", "no object"),
+            "opaque": ("oidc", "äcc", "sub", "no object"),
+            "texted": ("oidc", "acc_t", "sub", json.dumps({"id_token": theirs})),
         }
         for name, (provider, uid, id_key, data) in rows.items():
             owner = user(name, is_superuser=name == "boss", is_staff=name == "boss")
@@ -251,6 +264,25 @@ WALKS = {
 }
 
 
+@contextmanager
+def own_database() -> Iterator[None]:
+    """Give the site a database of its own, empty until the page's first command migrates it."""
+    from django.db import connection
+
+    if connection.vendor == "sqlite":
+        yield  # in memory
+        return
+    creation: Any = connection.creation
+    before = connection.settings_dict["NAME"]
+    name = creation._create_test_db(verbosity=0, autoclobber=True)
+    connection.close()
+    connection.settings_dict["NAME"] = name
+    try:
+        yield
+    finally:
+        creation.destroy_test_db(before, verbosity=0)
+
+
 def main() -> None:
     """Walk."""
     from spatio_django.testing import FakeSpatio
@@ -273,7 +305,8 @@ def main() -> None:
 
         setup_test_environment()
         walk = WALKS[page](page, spatio)
-        walk.walk()
+        with own_database():
+            walk.walk()
         provider.close()
     json.dump(walk.report, sys.stdout)
 

@@ -8,8 +8,8 @@ from typing import Any, TextIO
 from django.core.management.base import BaseCommand, CommandError
 from django.db import DatabaseError
 
-from spatio_django import adoption
-from spatio_django.adoption import Outcome
+from spatio_django import adoption, adoption_lists
+from spatio_django.adoption import Outcome, Source, Verdict
 from spatio_django.conf import conf
 from spatio_django.exceptions import SpatioError
 
@@ -72,15 +72,15 @@ class Command(BaseCommand):
         if left_out:
             raise CommandError(f"{left_out} left out. What is connected is skipped when this runs again.")
 
-    def read(self, options: dict[str, Any], stack: ExitStack) -> adoption.Source:
+    def read(self, options: dict[str, Any], stack: ExitStack) -> Source:
         """Give the list that the options name."""
         if options["source"] == "allauth":
-            return adoption.from_allauth(options["provider"])
+            return adoption_lists.from_allauth(options["provider"])
         if options["source"] == "social-auth":
-            return adoption.from_social_auth(options["provider"])
+            return adoption_lists.from_social_auth(options["provider"])
         if options["source"] == "field":
-            return adoption.from_field(options["field"] or "", issuer=options["issuer"])
-        return adoption.from_csv(self.opened(options["file"], stack), issuer=options["issuer"])
+            return adoption_lists.from_field(options["field"] or "", issuer=options["issuer"])
+        return adoption_lists.from_csv(self.opened(options["file"], stack), issuer=options["issuer"])
 
     def opened(self, path: str, stack: ExitStack) -> TextIO:
         """Open the file, or standard input."""
@@ -97,7 +97,7 @@ class Command(BaseCommand):
             self.stdout.write(sentence)
 
 
-def describe(verdict: adoption.Verdict) -> str:
+def describe(verdict: Verdict) -> str:
     """
     Say in one line what is wrong with a row.
 
