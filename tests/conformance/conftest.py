@@ -91,7 +91,7 @@ class Suite(Site):
         self.op.lies[at.KEYS] = lie
 
     def move(self, moves: dict[str, str]) -> None:
-        """Serve endpoints at other paths, nothing at the old ones, and say so in the metadata."""
+        """Serve endpoints at other paths, and say so in the metadata: a call to an old one is unexpected."""
         self.op.moved = moves
 
         def lie(status: str, headers: dict[str, str], body: bytes) -> tuple[str, dict[str, str], bytes]:

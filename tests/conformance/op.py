@@ -26,7 +26,7 @@ class Op(Misbehaviour):
     Lies about answers, as its parent does; and four things more.
 
     Attributes:
-        moved: Addresses by the provider's own; the own ones are gone then.
+        moved: Other paths of endpoints, by the provider's own.
         before: What happens when a path is asked for, before the answer is made.
         rewrite: Changes the JSON object that a path is sent, before the provider has it.
         callback: Changes the parameters that the browser brings back; ``None`` takes one away.
@@ -45,8 +45,6 @@ class Op(Misbehaviour):
 
         def serve(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
             path = environ["PATH_INFO"]
-            if path in self.moved:
-                path = "/gone"
             own = {there: here for here, there in self.moved.items()}
             environ["PATH_INFO"] = path = own.get(path, path)
             if path in self.before:

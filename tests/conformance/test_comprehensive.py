@@ -1,4 +1,4 @@
-"""The comprehensive plan, which certifies nothing: modules 21 to 24 of the table in docs/conformance.md."""
+"""The comprehensive plan, which certifies nothing: modules 21 to 24 and 46 of docs/conformance.md."""
 
 from typing import Any
 
@@ -65,3 +65,16 @@ def test_oidcc_client_test_invalid_sig_es256(suite: Suite, signature: str) -> No
     suite.refuses("alg", TOKEN)
     suite.op.json(at.METADATA, id_token_signing_alg_values_supported=["ES256"])
     suite.refuses_to_begin("alg_unsupported", METADATA)
+
+
+def test_oidcc_client_test_ignores_unparseable_key_in_jwks(suite: Suite) -> None:
+    """The key set has keys of kinds that nobody knows yet: passed over, and the known one is used."""
+    suite.accepts(TOKEN, KEYS, USERINFO)
+    suite.publish(
+        {"kty": "AKP", "alg": "ML-DSA-999", "kid": "after-quantum", "use": "sig", "pub": "AAAA"},
+        {"kty": "made-up", "kid": "unheard-of", "use": "sig"},
+        suite.public_jwk,
+    )
+    suite.new_process()
+
+    suite.accepts(METADATA, TOKEN, KEYS, USERINFO)
