@@ -30,6 +30,8 @@ IN_SDIST = {
     "README.md",
     "example_project/manage.py",
     "tests/package_smoke.py",
+    "tests/providers/oidc_provider/.npmrc",
+    "tests/providers/oidc_provider/package-lock.json",
     "tox.ini",
 }
 
@@ -69,6 +71,7 @@ def check_contents(wheel: Path, sdist: Path) -> None:
     with tarfile.open(sdist) as archive_file:
         names = {name.partition("/")[2] for name in archive_file.getnames()}
     expect("the sdist lacks", (IN_SDIST | IN_WHEEL) - names)
+    expect("the sdist has what npm installed", {name for name in names if "/node_modules/" in name})
 
 
 def expect(what: str, names: set[str]) -> None:

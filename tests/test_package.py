@@ -1,6 +1,7 @@
 """The metadata agree with the code and with each other."""
 
 import ast
+import json
 import re
 import sys
 import tomllib
@@ -89,6 +90,15 @@ def test_what_the_development_provider_imports_is_in_its_extra() -> None:
     files = (Path(spatio_django.__file__).parent / "testing").rglob("*.py")
 
     assert imported(files) <= extra | {"pytest"}
+
+
+def test_the_lock_file_of_npm_names_no_registry() -> None:
+    """It says what is installed, to the byte; from where is the business of the machine that installs it."""
+    lock = json.loads((ROOT / "tests" / "providers" / "oidc_provider" / "package-lock.json").read_text())
+    packages = {path: package for path, package in lock["packages"].items() if path}
+
+    assert "node_modules/oidc-provider" in packages
+    assert all("integrity" in package and "resolved" not in package for package in packages.values())
 
 
 def test_types_are_shipped() -> None:

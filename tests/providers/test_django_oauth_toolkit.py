@@ -1,0 +1,146 @@
+"""
+Registration and sign-in at django-oauth-toolkit (PyPI), which many Django sites run as their provider.
+
+Its issuer has a path, its ``sub`` is a number, and its ID tokens tell the name but not the e-mail address.
+"""
+
+from typing import Any
+
+import pytest
+from django.contrib.auth import get_user_model
+
+from spatio_django.models import SpatioAccount, SpatioClient, SpatioToken
+from tests.providers.person import Page, Person
+from tests.providers.process import Calls, Provider
+from tests.providers.steps import (
+    METHODS,
+    TAMPERINGS,
+    changed,
+    check_tampering,
+    nobody_is_here,
+    register,
+    registered_metadata,
+)
+
+pytestmark = [pytest.mark.independent, pytest.mark.django_db(transaction=True)]
+
+DISCOVERY, JWKS = "GET /o/.well-known/openid-configuration", "GET /o/.well-known/jwks.json"
+USERINFO = "GET /o/userinfo/ Bearer"
+
+
+def sign_in(person: Person, page: Page, **decision: str) -> Page:
+    """Say who you are, and decide: with ``allow``, or without."""
+    page = person.submit(page, username="ada", password="correct horse")
+    assert "Authorize The library?" in page.text
+    return person.submit(page, **(decision or {"allow": "Authorize"}))
+
+
+def use_from_settings(client: SpatioClient, method: str, settings: Any) -> None:
+    """Move the client from the database to the settings, as sites do that keep secrets in the environment."""
+    assert client.client_secret is not None
+    settings.SPATIO_CLIENT_ID = client.client_id
+    settings.SPATIO_CLIENT_SECRET = client.client_secret.reveal()
+    settings.SPATIO_CLIENT_AUTH_METHOD = method
+    client.delete()
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_site_registers_and_people_sign_in(
+    django_oauth_toolkit: Provider, origin: str, settings: Any, method: str
+) -> None:
+    """Each way to authenticate; the second browser costs two calls, and neither discovery nor keys."""
+    calls = Calls(django_oauth_toolkit)
+    client = register(django_oauth_toolkit, origin, method, settings)
+    assert calls.take() == [DISCOVERY, "POST /o/register/"]
+    # It registers who asked for client_secret_post as client_secret_basic, and takes both. We do as it says.
+    answered = "none" if method == "none" else "client_secret_basic"
+    assert client.auth_method == registered_metadata(client)["token_endpoint_auth_method"] == answered
+    assert (client.client_secret is None) is (method == "none")
+    if method == "client_secret_post":
+        use_from_settings(client, method, settings)
+    token = "POST /o/token/ Basic" if method == "client_secret_basic" else "POST /o/token/"
+
+    person = Person()
+    page = person.open(f"{origin}/other/?page=2")
+    assert page.url.startswith(django_oauth_toolkit.issuer.removesuffix("/o") + "/accounts/login/")
+    page = sign_in(person, page)
+
+    assert (page.url, page.text) == (f"{origin}/other/?page=2", "other page of ada page=2")
+    assert calls.take() == [DISCOVERY, token, JWKS, USERINFO]
+    account = SpatioAccount.objects.get()
+    assert (account.issuer, account.sub) == (django_oauth_toolkit.issuer, "1")
+    assert account.claims == {
+        "sub": "1",
+        "name": "Ada Lovelace",
+        "preferred_username": "ada",
+        "email": "ada@example.com",
+        "email_verified": True,
+    }
+    user = get_user_model().objects.get()
+    assert (user.get_username(), user.email) == ("ada", "ada@example.com")
+    grant = SpatioToken.objects.get()
+    assert grant.scopes == {"openid", "profile", "email"}
+    assert grant.access_token
+    assert grant.refresh_token
+
+    person = Person()
+    page = sign_in(person, person.open(f"{origin}/me/"))
+
+    assert "Ada Lovelace" in page.text
+    assert calls.take() == [token, USERINFO]
+    assert (get_user_model().objects.count(), SpatioToken.objects.count()) == (1, 2)
+
+
+@pytest.mark.parametrize(("change", "status", "code"), TAMPERINGS)
+def test_a_tampered_callback_signs_nobody_in(
+    django_oauth_toolkit: Provider,
+    origin: str,
+    settings: Any,
+    change: dict[str, str | None],
+    status: int,
+    code: str,
+) -> None:
+    """It ends on a page of ours with a code that is stable; the same callback unchanged holds."""
+    register(django_oauth_toolkit, origin, "client_secret_basic", settings)
+
+    check_tampering(origin, sign_in, change, status, code)
+
+
+def test_a_refusal_is_believed_with_the_issuer_that_was_promised(
+    django_oauth_toolkit: Provider, origin: str, settings: Any
+) -> None:
+    """
+    A choice, and no error; but without ``iss`` it could be another provider's, and is turned down.
+
+    Version 3.4.1 promises ``iss`` and leaves it out of refusals, against RFC 9207 §2; §2.4 leaves no choice.
+    """
+    register(django_oauth_toolkit, origin, "client_secret_basic", settings)
+    callbacks = []
+    people = Person(), Person()
+    for person in people:
+        person.halt = f"{origin}/spatio/callback/"
+        callbacks.append(sign_in(person, person.open(f"{origin}/me/"), cancel="Cancel").url)
+        person.halt = None
+
+    page = people[0].open(changed(callbacks[0], iss=django_oauth_toolkit.issuer))
+    assert page.status == 200
+    assert "Sign-in cancelled" in page.text
+
+    page = people[1].open(changed(callbacks[1], iss=None))
+    assert page.status == 502
+    assert "<code>iss</code>" in page.text
+    assert nobody_is_here()
+
+
+def test_after_signing_out_the_provider_asks_again(
+    django_oauth_toolkit: Provider, origin: str, settings: Any
+) -> None:
+    """It still knows the browser, so it is sent ``prompt=login``; the proof is then recent enough."""
+    register(django_oauth_toolkit, origin, "client_secret_basic", settings)
+    person = Person()
+    page = person.submit(sign_in(person, person.open(f"{origin}/me/")))
+    assert page.url == f"{origin}/"
+
+    page = sign_in(person, person.open(f"{origin}/recent/"))
+
+    assert (page.url, page.text) == (f"{origin}/recent/", "recent")
