@@ -5,7 +5,7 @@ import os
 import subprocess
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,10 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 
-#: Seconds to start and to end; a busy machine needs some of them.
+#: Seconds to start; a busy machine needs some of them.
 PATIENCE = 60.0
+#: Seconds to end by itself.
+GRACE = 10.0
 
 
 @dataclass(frozen=True)
@@ -83,11 +85,10 @@ def running(
     finally:
         assert process.stdin is not None
         process.stdin.close()
-        try:
-            process.wait(PATIENCE)
-        finally:
-            process.kill()  # nothing happens to one that has ended
-            process.wait()
+        with suppress(subprocess.TimeoutExpired):  # it would hide why it didn't start
+            process.wait(GRACE)
+        process.kill()  # nothing happens to one that has ended
+        process.wait()
 
 
 def wait_for_issuer(process: subprocess.Popen[bytes], printed: Path) -> str:
