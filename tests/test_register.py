@@ -751,7 +751,8 @@ def test_what_is_no_answer_is_told(
 
 def test_a_provider_without_registration_is_told(misbehaviour: Misbehaviour) -> None:
     """Then the client comes from its operator, into the settings."""
-    misbehaviour.json("/.well-known/openid-configuration", registration_endpoint=None)
+    for name in ("openid-configuration", "oauth-authorization-server"):
+        misbehaviour.json(f"/.well-known/{name}", registration_endpoint=None)
 
     assert "[registration_endpoint]" in refused(*BASE)
 

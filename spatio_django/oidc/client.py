@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from spatio_django.exceptions import ConfigurationError, ProtocolViolation
 from spatio_django.oidc.cache import Copy, Documents
-from spatio_django.oidc.discovery import ProviderMetadata, fetch_metadata
+from spatio_django.oidc.discovery import ProviderMetadata, fetch_metadata, fetch_registration_endpoint
 from spatio_django.oidc.id_token import check_id_token
 from spatio_django.oidc.registration import (
     REGISTRATION_LIMIT,
@@ -169,7 +169,7 @@ class Client:
 
         OpenID Connect Core 1.0 §5.3.
         """
-        endpoint = self._endpoint("userinfo_endpoint")
+        endpoint = _required("userinfo_endpoint", self.metadata().userinfo_endpoint)
         answer = self._http.get(endpoint, bearer=access_token, limit=USERINFO_LIMIT)
         return userinfo_claims(answer, subject=subject)
 
@@ -184,7 +184,7 @@ class Client:
 
         RFC 7591 §3.
         """
-        endpoint = self._endpoint("registration_endpoint")
+        endpoint = self._registration_endpoint()
         answer = self._http.post_json(endpoint, request.to_document(), limit=REGISTRATION_LIMIT)
         return ClientInformation.from_answer(answer, request=request, issuer=self.issuer, now=self._clock())
 
@@ -200,7 +200,7 @@ class Client:
 
         RFC 7592 §2.2; Spatio names an address and says no more.
         """
-        if origin(current.uri) != origin(self._endpoint("registration_endpoint")):
+        if origin(current.uri) != origin(self._registration_endpoint()):
             raise ProtocolViolation(
                 "registration_client_uri is elsewhere than the registration endpoint.",
                 code="registration_client_uri",
@@ -218,11 +218,11 @@ class Client:
         ProviderMetadata.from_document(document, issuer=self.issuer)  # a bad one must not replace a good copy
         return document
 
-    def _endpoint(self, name: str) -> str:
-        endpoint: str | None = getattr(self.metadata(), name)
-        if endpoint is None:
-            raise ProtocolViolation(f"The provider has no {name}.", code=name)
-        return endpoint
+    def _registration_endpoint(self) -> str:
+        found = self.metadata().registration_endpoint
+        return found or _required(
+            "registration_endpoint", fetch_registration_endpoint(self.issuer, http=self._http)
+        )
 
 
 def _checked(issuer: str) -> str:
@@ -233,6 +233,12 @@ def _checked(issuer: str) -> str:
     if "?" in safe:
         raise ConfigurationError("An issuer has no query.", code="issuer")
     return safe
+
+
+def _required(name: str, endpoint: str | None) -> str:
+    if endpoint is None:
+        raise ProtocolViolation(f"The provider has no {name}.", code=name)
+    return endpoint
 
 
 def _authenticate(

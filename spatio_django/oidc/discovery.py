@@ -60,10 +60,7 @@ class ProviderMetadata:
 
         OpenID Connect Discovery 1.0 §3, §4.3; RFC 8414 §2, §3.3; RFC 9207 §3.
         """
-        if document.get("issuer") != issuer:
-            raise ProtocolViolation(
-                "The document is another issuer's.", code="issuer_mismatch", expected=issuer
-            )
+        _require_issuer(document, issuer)
         metadata = cls(
             issuer=issuer,
             authorization_endpoint=_endpoint(document, "authorization_endpoint", issuer),
@@ -121,6 +118,30 @@ def fetch_metadata(issuer: str, *, http: "Http") -> dict[str, Any]:
     return answer.json_object()
 
 
+def fetch_registration_endpoint(issuer: str, *, http: "Http") -> str | None:
+    """
+    Return the registration endpoint in *issuer*'s OAuth metadata, for one that its OpenID metadata lack.
+
+    There it is optional, and django-oauth-toolkit, for one, names it here only. Looked for where RFC 8414
+    puts them, and where providers have them that are mounted below a path.
+
+    Raises:
+        ProviderUnavailable, ProtocolViolation: As :class:`~spatio_django.oidc.http.Http`;
+            ``issuer_mismatch`` or ``insecure_url``.
+
+    RFC 8414 §2, §3.1, §5.
+    """
+    appended = issuer.rstrip("/") + "/.well-known/oauth-authorization-server"
+    for url in dict.fromkeys((well_known_urls(issuer)[1], appended)):
+        answer = http.get(url, limit=METADATA_LIMIT)
+        answer.require_available()
+        if answer.status == 200:
+            document = answer.json_object()
+            _require_issuer(document, issuer)
+            return _optional_endpoint(document, "registration_endpoint", issuer)
+    return None
+
+
 def require_endpoint(url: object, *, member: str, issuer: str) -> str:
     """
     Return *url* unchanged if *issuer* may name it as a place to send secrets to.
@@ -135,6 +156,11 @@ def require_endpoint(url: object, *, member: str, issuer: str) -> str:
     if urlsplit(safe).scheme != "https" and not is_loopback(issuer):
         raise ProtocolViolation(f"{member} is not an https URL.", code="insecure_url", member=member)
     return safe
+
+
+def _require_issuer(document: Mapping[str, Any], issuer: str) -> None:
+    if document.get("issuer") != issuer:
+        raise ProtocolViolation("The document is another issuer's.", code="issuer_mismatch", expected=issuer)
 
 
 def _endpoint(document: Mapping[str, Any], name: str, issuer: str) -> str:

@@ -33,6 +33,7 @@ from tests.oidc.support import (
 )
 
 WELL_KNOWN = ISSUER + "/.well-known/openid-configuration"
+OAUTH_METADATA = ISSUER + "/.well-known/oauth-authorization-server"
 TOKENS = {"access_token": "tok_abc", "token_type": "Bearer", "id_token": "a.b.c"}
 CONFIDENTIAL = ClientCredentials(
     client_id=CLIENT_ID, client_secret=Secret("hunter2"), auth_method="client_secret_basic"
@@ -226,6 +227,22 @@ def test_registering_posts_the_request_to_the_endpoint() -> None:
     assert provider.http.calls[-1][2]["document"] == request.to_document()
 
 
+def test_a_registration_endpoint_may_be_in_the_oauth_metadata_only() -> None:
+    """As at django-oauth-toolkit; and a provider that has none at all says so."""
+    provider = Provider(registration_endpoint=None)
+    request = ClientMetadata(redirect_uris=("https://s.example/cb",), client_name="S", scope=("openid",))
+    provider.http.answers[OAUTH_METADATA] = json_answer(
+        {"issuer": ISSUER, "registration_endpoint": ISSUER + "/oauth2/register"}
+    )
+
+    assert provider.client.register(request).client_id == "new"
+
+    provider.http.answers[OAUTH_METADATA] = json_answer({"issuer": ISSUER})
+    with pytest.raises(ProtocolViolation) as caught:
+        provider.client.register(request)
+    assert caught.value.code == "registration_endpoint"
+
+
 def test_a_registration_is_changed_where_it_says_with_its_own_token() -> None:
     """RFC 7592 §2.2: everything again, with the client id, and never a secret in the body."""
     provider = Provider()
@@ -267,7 +284,9 @@ def test_the_registration_access_token_goes_nowhere_else(uri: str) -> None:
 @pytest.mark.parametrize("name", ["userinfo_endpoint", "registration_endpoint"])
 def test_a_step_that_the_provider_does_not_offer_says_so(name: str) -> None:
     """Both endpoints are optional."""
-    client = Provider(**{name: None}).client
+    provider = Provider(**{name: None})
+    provider.http.answers[OAUTH_METADATA] = Answer(status=404)
+    client = provider.client
     steps: dict[str, Callable[[], object]] = {
         "userinfo_endpoint": lambda: client.userinfo(Secret("x"), subject="person"),
         "registration_endpoint": lambda: client.register(

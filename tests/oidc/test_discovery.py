@@ -8,7 +8,12 @@ from hypothesis import strategies as st
 
 from spatio_django.exceptions import ProtocolViolation, ProviderUnavailable, SpatioError
 from spatio_django.oidc.answer import Answer
-from spatio_django.oidc.discovery import ProviderMetadata, fetch_metadata, well_known_urls
+from spatio_django.oidc.discovery import (
+    ProviderMetadata,
+    fetch_metadata,
+    fetch_registration_endpoint,
+    well_known_urls,
+)
 from tests.oidc.support import ISSUER, METADATA, FakeHttp, bounded, json_answer, outcome
 
 REQUIRED = ["authorization_endpoint", "token_endpoint", "jwks_uri"]
@@ -218,3 +223,49 @@ def test_no_document_is_an_error_that_says_why(
         fetch_metadata(ISSUER, http=http)
 
     assert caught.value.code == expected[1]
+
+
+TENANT = "https://provider.example/o"
+INSERTED = "https://provider.example/.well-known/oauth-authorization-server/o"
+APPENDED = "https://provider.example/o/.well-known/oauth-authorization-server"
+OAUTH = {"issuer": TENANT, "registration_endpoint": "https://provider.example/o/register/"}
+
+
+@pytest.mark.parametrize(("inserted", "appended"), [(OAUTH, None), (None, OAUTH), (None, None)])
+def test_a_registration_endpoint_is_looked_for_in_the_oauth_metadata(
+    inserted: dict[str, Any] | None, appended: dict[str, Any] | None
+) -> None:
+    """Where RFC 8414 puts them, and where a provider below a path often has them instead."""
+    places = {INSERTED: inserted, APPENDED: appended}
+    http = FakeHttp(
+        {
+            url: Answer(status=404) if document is None else json_answer(document)
+            for url, document in places.items()
+        }
+    )
+
+    expected = OAUTH["registration_endpoint"] if inserted or appended else None
+    assert fetch_registration_endpoint(TENANT, http=http) == expected
+    assert [url for _, url, _ in http.calls] == ([INSERTED] if inserted else [INSERTED, APPENDED])
+
+
+@pytest.mark.parametrize(
+    ("changes", "code"),
+    [
+        ({"issuer": "https://provider.example"}, "issuer_mismatch"),
+        ({"registration_endpoint": "http://provider.example/o/register/"}, "insecure_url"),
+        ({"registration_endpoint": 7}, "insecure_url"),
+    ],
+)
+def test_oauth_metadata_are_judged_like_the_others(changes: dict[str, Any], code: str) -> None:
+    """What we are registered as goes there, and the secret comes from there."""
+
+    def fetch(document: dict[str, Any]) -> str | None:
+        return fetch_registration_endpoint(TENANT, http=FakeHttp({INSERTED: json_answer(document)}))
+
+    assert fetch(OAUTH)
+
+    with pytest.raises(ProtocolViolation) as caught:
+        fetch(OAUTH | changes)
+
+    assert caught.value.code == code

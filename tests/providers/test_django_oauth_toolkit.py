@@ -25,6 +25,8 @@ from tests.providers.steps import (
 pytestmark = [pytest.mark.independent, pytest.mark.django_db(transaction=True)]
 
 DISCOVERY, JWKS = "GET /o/.well-known/openid-configuration", "GET /o/.well-known/jwks.json"
+OAUTH_INSERTED = "GET /.well-known/oauth-authorization-server/o"
+OAUTH_APPENDED = "GET /o/.well-known/oauth-authorization-server"
 USERINFO = "GET /o/userinfo/ Bearer"
 
 
@@ -51,7 +53,8 @@ def test_a_site_registers_and_people_sign_in(
     """Each way to authenticate; the second browser costs two calls, and neither discovery nor keys."""
     calls = Calls(django_oauth_toolkit)
     client = register(django_oauth_toolkit, origin, method, settings)
-    assert calls.take() == [DISCOVERY, "POST /o/register/"]
+    # Its registration endpoint is in its OAuth metadata only, and these not where RFC 8414 looks for them.
+    assert calls.take() == [DISCOVERY, OAUTH_INSERTED, OAUTH_APPENDED, "POST /o/register/"]
     # It registers who asked for client_secret_post as client_secret_basic, and takes both. We do as it says.
     answered = "none" if method == "none" else "client_secret_basic"
     assert client.auth_method == registered_metadata(client)["token_endpoint_auth_method"] == answered
