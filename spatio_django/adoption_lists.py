@@ -11,6 +11,7 @@ from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.core.exceptions import FieldError, ValidationError
 from django.db import models
+from django.utils.module_loading import import_string
 
 from spatio_django.adoption import Outcome, Row, Source
 from spatio_django.conf import conf
@@ -36,16 +37,16 @@ def from_allauth(provider: str | None) -> Source:
     Raises:
         ConfigurationError: ``adopt``.
     """
+    # By name, here and below: this package imports nothing that it doesn't depend on.
     _require_installed("allauth.socialaccount")
-    from allauth.socialaccount.adapter import get_adapter
-    from allauth.socialaccount.models import SocialAccount
-
+    adapter = import_string("allauth.socialaccount.adapter.get_adapter")()
     found: dict[str, str] = {}
-    for app in get_adapter().list_apps(None):
+    for app in adapter.list_apps(None):
         name = app.provider_id or app.provider
         # One that doesn't fit is enough: the settings and the database may both have an app of that name.
         found[name] = found.get(name) or _misfit_of_app(app)
-    return _stored(SocialAccount, _choose(found, provider), _doubt_of_social_account)
+    model = import_string("allauth.socialaccount.models.SocialAccount")
+    return _stored(model, _choose(found, provider), _doubt_of_social_account)
 
 
 def from_social_auth(provider: str | None) -> Source:
@@ -56,16 +57,13 @@ def from_social_auth(provider: str | None) -> Source:
         ConfigurationError: ``adopt``.
     """
     _require_installed("social_django")
-    from social_core.backends.open_id_connect import OpenIdConnectAuth
-    from social_core.backends.utils import load_backends
-    from social_django.utils import load_strategy
-
-    strategy = load_strategy()  # type: ignore[no-untyped-call]  # social-auth has few types
-    backends = load_backends(settings.AUTHENTICATION_BACKENDS, force_load=True)  # type: ignore[no-untyped-call]  # likewise
+    strategy = import_string("social_django.utils.load_strategy")()
+    load_backends = import_string("social_core.backends.utils.load_backends")
+    openid_connect = import_string("social_core.backends.open_id_connect.OpenIdConnectAuth")
     found = {
         name: _misfit_of_backend(kind(strategy))
-        for name, kind in backends.items()
-        if issubclass(kind, OpenIdConnectAuth)
+        for name, kind in load_backends(settings.AUTHENTICATION_BACKENDS, force_load=True).items()
+        if issubclass(kind, openid_connect)
     }
     return _stored(strategy.storage.user, _choose(found, provider), _doubt_of_association)
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from django.contrib import admin
 from django.contrib.auth import get_user_model
 from django.core.management import call_command
 from django.http import HttpRequest, HttpResponse
@@ -281,6 +282,36 @@ def test_the_superuser_connects_and_disconnects_by_keyboard(phone: Visitor, sett
     phone.page.keyboard.press("Enter")
     phone.page.get_by_role("button", name="Connect Spatio").wait_for()
     phone.sees("You are signed in as grace")
+
+
+def test_the_button_is_readable_on_the_admins_login_page(
+    phone: Visitor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The admin gives links a colour of its own; ours keeps its white, and its distance from the form."""
+    monkeypatch.setattr(admin.site, "login_template", "spatio_django/admin_login.html")
+    phone.open("/admin/login/?next=/admin/")
+    check_button(phone)
+    tab_to(phone, "Sign in with Spatio")
+    check_button(phone)
+    above = phone.page.locator(".submit-row input").bounding_box()
+    box = phone.page.locator(".spatio-button").bounding_box()
+    assert box["y"] - above["y"] - above["height"] >= 8
+    assert box["height"] >= 44
+
+    phone.page.keyboard.press("Enter")
+    phone.press("Allow")
+
+    phone.arrives_at("/admin/login/?next=/admin/")
+    phone.sees("You are authenticated as ada")
+    assert phone.page.locator(".spatio-button").count() == 0
+
+
+def check_button(visitor: Visitor) -> None:
+    """Measure the contrast of our button alone; the rest of the page is Django's."""
+    ((foreground, background, _),) = visitor.page.locator(".spatio-button").evaluate_all(
+        f"elements => elements.map({LUMINANCE})"
+    )
+    assert (foreground + 0.05) / (background + 0.05) >= 4.5
 
 
 def narrow_policy(

@@ -1,12 +1,15 @@
 """Connecting a Spatio account to somebody who is signed in already, and taking it off again."""
 
 import logging
+import re
 from concurrent.futures import ThreadPoolExecutor
+from html import unescape
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlencode, urlsplit
 
 import pytest
+from django.contrib import auth
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import AnonymousUser, Permission
 from django.contrib.messages import get_messages
@@ -422,6 +425,38 @@ def test_another_password_session_outlives_the_grant_it_was_given(site: Site, gr
     assert state(laptop) == {"user": "grace", "account": None, "scopes": []}
 
 
+def test_a_session_whose_backend_is_gone_counts_as_ours(site: Site) -> None:
+    """Nobody can tell any more who signed it in: better that it ends than that it outlives its grant."""
+    browser = site.browser()
+    site.sign_in(browser)
+    session = browser.session
+    session[auth.BACKEND_SESSION_KEY] = "nowhere.Backend"
+    session.save()
+    browser.get("/plain/")
+    assert auth.SESSION_KEY in browser.session
+    SpatioToken.objects.all().delete()
+
+    browser.get("/plain/")
+
+    assert auth.SESSION_KEY not in browser.session
+
+
+def test_the_button_alone_connects_and_leads_on(site: Site, grace: Any, rf: Any) -> None:
+    """For a page of the site that shows the rest in its own way."""
+    request = rf.get("/settings/")
+    source = '{% load spatio %}{% spatio_connect_button next="/other/?a=1&b=2" label="Bring Spatio" %}'
+
+    html = engines["django"].from_string(source).render({}, request)
+
+    assert 'action="/spatio/account/connect/"' in html
+    assert "Bring Spatio</button>" in html
+    assert html.count("csrfmiddlewaretoken") == 1
+    (next_url,) = re.findall(r'name="next" value="([^"]*)"', html)
+    assert (
+        connect(site, password_login(site, grace), next=unescape(next_url))["Location"] == "/other/?a=1&b=2"
+    )
+
+
 def test_the_session_that_came_through_it_goes_on_too(site: Site, grace: Any) -> None:
     """Who has a password can disconnect in a session that Spatio signed in."""
     connect(site, password_login(site, grace))
@@ -824,6 +859,8 @@ def test_who_is_joined_by_address_is_not_asked_of_a_replica(grace: Any, settings
     """There somebody may not be staff yet, or not have the address any more."""
     settings.SPATIO_LINK_VERIFIED_EMAIL = True
     settings.DATABASE_ROUTERS = ["tests.test_connect.ReadsUsersElsewhere"]
+    with pytest.raises(AssertionError, match="not allowed"):
+        User.objects.exists()
     ada = User.objects.create_user("ada", "ada@example.com")
     claims: dict[str, Any] = {"email": "ada@example.com", "email_verified": True}
 

@@ -188,7 +188,8 @@ def test_the_admins_button_leads_nowhere_else(site: Site, address: str) -> None:
     html = site.browser().get("/admin/login/", {"next": address}).content.decode()
     (button,) = re.findall(r'class="spatio-button" href="([^"]*)"', html)
 
-    assert button == "/spatio/login/"
+    # Since Django 6.1 the admin's front page takes the place of an address that isn't safe.
+    assert button in {"/spatio/login/", "/spatio/login/?next=%2Fadmin%2F&amp;explicit=1"}
 
 
 @pytest.mark.usefixtures("documented_line")
