@@ -71,8 +71,6 @@ def imported(paths: Iterable[Path]) -> set[str]:
 DISTRIBUTIONS = {"mozilla_django_oidc": "mozilla-django-oidc", "rest_framework": "djangorestframework"}
 #: Imported for type checkers only.
 TYPING_ONLY = {"_typeshed"}
-#: Packages that people move in from: imported only where they are installed.
-MOVED_FROM = {"allauth", "social_core", "social_django"}
 
 
 def test_what_the_package_imports_is_declared() -> None:
@@ -81,7 +79,7 @@ def test_what_the_package_imports_is_declared() -> None:
     own = declared(PROJECT["dependencies"]) | {"asgiref"}  # Django's own, and as old as async Django
     files = [path for path in package.rglob("*.py") if package / "testing" not in path.parents]
 
-    assert imported(files) <= own | MOVED_FROM
+    assert imported(files) <= own
 
 
 def test_what_the_development_provider_imports_is_in_its_extra() -> None:
