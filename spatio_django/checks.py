@@ -8,17 +8,15 @@ check's finding, or Django's own to tell. The ids are explained in docs/checks.m
 
 import re
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from difflib import get_close_matches
 from typing import Any
-from urllib.parse import urlsplit
 
 from django.conf import global_settings, settings
 from django.core import checks
-from django.core.exceptions import ImproperlyConfigured
 from django.db import connections, router, transaction
-from django.http.request import split_domain_port, validate_host
 from django.template import TemplateDoesNotExist, TemplateSyntaxError
 from django.template.loader import get_template
 from django.urls import NoReverseMatch, Resolver404, URLPattern, URLResolver, get_resolver, resolve, reverse
@@ -28,7 +26,7 @@ from django.utils.module_loading import import_string
 
 from spatio_django import registration
 from spatio_django.conf import Settings, conf
-from spatio_django.exceptions import ProtocolViolation, Undecryptable
+from spatio_django.exceptions import ProtocolViolation
 from spatio_django.models import SpatioClient
 from spatio_django.oidc.registration import AUTH_METHODS
 from spatio_django.oidc.urls import LOOPBACK_HOSTS, require_safe_url
@@ -295,47 +293,30 @@ def leads_nowhere(login_url: object) -> bool:
 
 # The client, in the settings or in the database
 
+#: What :func:`spatio_django.registration.misfits` finds, by its codes.
+MISFITS = {
+    "callback": "spatio.W032",
+    "base_url": "spatio.W033",
+    "host": "spatio.W034",
+    "scope": "spatio.W035",
+    "undecryptable": "spatio.W036",
+    "redirect_uris": "spatio.W037",
+    "auth_method": "spatio.E038",
+    "client_secret": "spatio.E038",
+    "client_secret_expires_at": "spatio.W040",
+}
+
 
 def check_client(app_configs: object, **kwargs: Any) -> list[checks.CheckMessage]:
-    """Do the settings of the client make one?"""
-    return list(
-        client_misfits(
-            client_id=text("SPATIO_CLIENT_ID"),
-            client_secret=text("SPATIO_CLIENT_SECRET"),
-            auth_method=getattr(settings, "SPATIO_CLIENT_AUTH_METHOD", None),
-            base_url=text("SPATIO_BASE_URL"),
-        )
-    )
+    """Are the settings of the client ones that could be used, for signing in or for registering?"""
+    return list(_client())
 
 
-def client_misfits(*, client_id: str, client_secret: str, auth_method: object, base_url: str) -> Found:
-    """
-    Judge the client that the settings make. The secret is looked at, never shown.
-
-    Args:
-        auth_method: As set, or ``None``.
-    """
-    method = auth_method if isinstance(auth_method, str) else "none"
-    if method not in AUTH_METHODS:
-        yield checks.Error(
-            f"SPATIO_CLIENT_AUTH_METHOD is {method!r}.",
-            hint=f"Set it as the client was registered: {', '.join(map(repr, AUTH_METHODS))}.",
-            id="spatio.E038",
-        )
-    elif client_id and not client_secret and method != "none":
-        yield checks.Error(
-            f"SPATIO_CLIENT_AUTH_METHOD is {method!r}, which needs a secret, and there is none.",
-            hint='SPATIO_CLIENT_SECRET = os.environ["SPATIO_CLIENT_SECRET"]',
-            id="spatio.E038",
-        )
-    if client_id and not base_url:
-        yield checks.Warning(
-            "SPATIO_CLIENT_ID is set without SPATIO_BASE_URL: the address that Spatio leads back to is made "
-            "from each request's Host and scheme, and may not be the registered one.",
-            hint='SPATIO_BASE_URL = "https://example.com"',
-            id="spatio.W037",
-        )
-    if client_secret and not client_id:
+def _client() -> Found:
+    method = getattr(settings, "SPATIO_CLIENT_AUTH_METHOD", None)
+    if isinstance(method, str) and method not in AUTH_METHODS:
+        yield message_of(registration.unknown_method(method))
+    if text("SPATIO_CLIENT_SECRET") and not text("SPATIO_CLIENT_ID"):
         yield checks.Warning(
             "SPATIO_CLIENT_SECRET is set without SPATIO_CLIENT_ID, and is not used.",
             hint='SPATIO_CLIENT_ID = os.environ["SPATIO_CLIENT_ID"], or take SPATIO_CLIENT_SECRET out.',
@@ -355,32 +336,56 @@ def check_registration(app_configs: object, **kwargs: Any) -> list[checks.CheckM
 
 def _registration() -> Found:
     base_url = usable_base_url()
-    rows: list[SpatioClient] | None = []
-    if not getattr(settings, "SPATIO_CLIENT_ID", None):
-        rows = stored()
-        if rows == []:
-            yield checks.Warning(
-                f"This site is not registered at {conf.SPATIO_ISSUER}: nobody can sign in yet.",
-                hint=how_to_register([base_url] if base_url else []),
-                id="spatio.W031",
-            )
-    callback = addresses().get("callback")
+    rows = in_force()
+    if rows == []:
+        yield checks.Warning(
+            f"This site is not registered at {conf.SPATIO_ISSUER}: nobody can sign in yet.",
+            hint=registration.command([base_url] if base_url else []),
+            id="spatio.W031",
+        )
     uris: list[str] = []
     for row in rows or ():
-        uris = uris_of(row)
-        if callback:
-            yield from address_misfits(uris, callback=callback, base_url=base_url)
-        if not base_url:
-            yield from host_misfits(uris, allowed_hosts=allowed_hosts())
-        yield from scope_misfits(row.scope, wanted=scopes_wanted(), uris=uris)
-        if not is_readable(row):
-            yield checks.Warning(
-                "The client secret of the registration was encrypted under a key that is gone.",
-                hint="Bring the key back (SPATIO_ENCRYPTION_KEYS, SECRET_KEY_FALLBACKS), or: "
-                f"{how_to_register(uris)} --force",
-                id="spatio.W036",
-            )
+        uris = registration.uris_of(row)
+        yield from misfits(row)
     yield from cookie_misfits([f"{base_url}/"] if base_url else uris)
+
+
+def misfits(row: SpatioClient) -> Found:
+    """Say what does not fit about *row*, as far as the settings can be read."""
+    kept = registration.is_stored(row)
+    try:
+        for misfit in registration.misfits(row, now=time.time()):
+            # Of the settings' method the check of the settings tells, which spatio_register waits for.
+            if misfit.code != "auth_method" or kept:
+                yield message_of(misfit, stored=kept)
+    except Exception:  # noqa: BLE001 - settings that are none, or no callback: each is another check's finding
+        return
+
+
+def message_of(misfit: registration.Misfit, *, stored: bool = False) -> checks.CheckMessage:
+    """
+    Give *misfit* as a finding.
+
+    Args:
+        stored: In the database. Whatever is wrong there is a warning, since an error would keep ``migrate``
+            from running.
+    """
+    number = MISFITS[misfit.code]
+    if stored and number == "spatio.E038":
+        number = MISFITS["undecryptable"]
+    kind = checks.Error if number.startswith("spatio.E") else checks.Warning
+    return kind(misfit.message, hint=misfit.hint, id=number)
+
+
+def in_force() -> list[SpatioClient] | None:
+    """Give the client that counts, if any; ``None`` where that can't be known."""
+    if not getattr(settings, "SPATIO_CLIENT_ID", None):
+        return stored()
+    try:
+        row = registration.from_settings() if text("SPATIO_CLIENT_ID") else None
+    except Exception:  # noqa: BLE001 - settings of other types, which are told once
+        return None
+    return None if row is None else [row]
 
 
 def stored() -> list[SpatioClient] | None:
@@ -397,89 +402,6 @@ def stored() -> list[SpatioClient] | None:
     except Exception:  # noqa: BLE001 - no server, no table yet, a test that may not ask: each in its own words
         return None
     return [] if row is None else [row]
-
-
-def uris_of(row: SpatioClient) -> list[str]:
-    """Give the redirect URIs of *row*: a list, if nobody else wrote into that column."""
-    uris: object = row.redirect_uris
-    return [uri for uri in uris if isinstance(uri, str)] if isinstance(uris, list) else []
-
-
-def is_readable(row: SpatioClient) -> bool:
-    """Tell whether the client secret can be decrypted; whether the keys are any is :func:`check_keys`'s."""
-    try:
-        _ = row.client_secret
-    except Undecryptable:
-        return False
-    except Exception:  # noqa: BLE001 - keys that are none, whatever they are instead
-        return True
-    return True
-
-
-def address_misfits(uris: Sequence[str], *, callback: str, base_url: str) -> Found:
-    """
-    Judge the registered addresses by those of the site.
-
-    Args:
-        uris: As registered.
-        callback: Path of the callback in the URLconf.
-        base_url: ``SPATIO_BASE_URL`` without a slash at its end, or empty.
-    """
-    stale = [uri for uri in uris if path_of_url(uri) != callback]
-    if stale:
-        yield checks.Warning(
-            f"Registered is {', '.join(stale)}, but the callback is at {callback} in the URLconf.",
-            hint=f"Include the addresses under the old prefix again, or: {how_to_register(uris)} --force",
-            id="spatio.W032",
-        )
-    if uris and base_url and not any(uri.startswith(f"{base_url}/") for uri in uris):
-        yield checks.Warning(
-            f"SPATIO_BASE_URL is {base_url!r}, which is not registered: Spatio knows {', '.join(uris)}.",
-            hint=f"{how_to_register([base_url])} --force",
-            id="spatio.W033",
-        )
-
-
-def host_misfits(uris: Sequence[str], *, allowed_hosts: Sequence[str] | None) -> Found:
-    """
-    Judge the registered hosts by those that the site answers to.
-
-    Args:
-        allowed_hosts: ``ALLOWED_HOSTS``; ``None`` if that says nothing yet.
-    """
-    hosts = list(dict.fromkeys(domain_of(uri) for uri in uris))
-    if allowed_hosts is not None and hosts and not any(validate_host(host, allowed_hosts) for host in hosts):
-        yield checks.Warning(
-            f"ALLOWED_HOSTS has none of the registered hosts: {', '.join(hosts)}.",
-            hint=f"ALLOWED_HOSTS = [{', '.join(map(repr, hosts))}], or register the host that it has: "
-            f"{how_to_register([])} --force",
-            id="spatio.W034",
-        )
-
-
-def scope_misfits(registered: str, *, wanted: Sequence[str], uris: Sequence[str]) -> Found:
-    """
-    Judge the scopes that each sign-in asks for by those of the registration.
-
-    Args:
-        registered: Separated by spaces; empty if Spatio did not say.
-        wanted: ``SPATIO_SCOPES``.
-        uris: As registered.
-    """
-    beyond = [scope for scope in wanted if scope not in registered.split()]
-    if registered and beyond:
-        yield checks.Warning(
-            f"SPATIO_SCOPES has {', '.join(beyond)}, and this site is registered for {registered} only.",
-            hint=f"Take out what is not needed, or: {how_to_register(uris)} --force",
-            id="spatio.W035",
-        )
-
-
-def how_to_register(urls: Sequence[str]) -> str:
-    """Give the command that registers the origins of *urls*; without any, those of an example."""
-    parts = [urlsplit(url) for url in urls if domain_of(url)]
-    origins = dict.fromkeys(f"{part.scheme}://{part.netloc}" for part in parts) or ["https://example.com"]
-    return " ".join(["python manage.py spatio_register", *(f"--base-url {origin}" for origin in origins)])
 
 
 # Cookies
@@ -537,7 +459,7 @@ def refused(name: object, prefix: str) -> str:
 
 def cookie_misfits(uris: Sequence[str]) -> Found:
     """Judge the cookies' attributes by where Spatio leads back to; nothing is known without *uris*."""
-    hosts = [host for uri in uris if (host := domain_of(uri))]
+    hosts = [host for uri in uris if (host := registration.host_of(uri))]
     for prefix, consequence in cookies():
         domain = cookie(prefix, "DOMAIN")
         confined = hosts and domain and isinstance(domain, str)
@@ -552,7 +474,7 @@ def cookie_misfits(uris: Sequence[str]) -> Found:
             yield checks.Warning(
                 f"{prefix}_COOKIE_SECURE is on, and Spatio leads back to plain http, where browsers hold "
                 f"that cookie back (on localhost, some of them): {consequence}.",
-                hint=f"Serve https and register it: {how_to_register([])} --force. In development: "
+                hint=f"Serve https and register it: {registration.command([], '--force')}. In development: "
                 f"{prefix}_COOKIE_SECURE = False",
                 id="spatio.W041",
             )
@@ -792,21 +714,21 @@ def _deployment() -> Found:
             id="spatio.W071",
         )
     base_url = usable_base_url()
-    uris = [f"{base_url}/"] if base_url else []
-    if not (base_url or getattr(settings, "SPATIO_CLIENT_ID", None)):
-        uris = [uri for row in stored() or () for uri in uris_of(row)]
+    rows = () if base_url else in_force() or ()
+    uris = [f"{base_url}/"] if base_url else [uri for row in rows for uri in registration.uris_of(row)]
     exposed = [uri for uri in uris if uri.startswith("http:") and not is_local(uri)]
     if exposed:
         yield checks.Warning(
             f"Spatio leads back to {', '.join(exposed)}: over plain http, anybody on the way reads along.",
-            hint=f"Serve https, and: {how_to_register([])} --force. Mind SPATIO_BASE_URL, if it is set.",
+            hint=f"Serve https, and: {registration.command([], '--force')}. Mind SPATIO_BASE_URL, if it "
+            "is set.",
             id="spatio.W072",
         )
 
 
 def is_local(url: str) -> bool:
     """Tell whether *url* is on this machine."""
-    return domain_of(url).strip("[]") in LOOPBACK_HOSTS
+    return registration.host_of(url).strip("[]") in LOOPBACK_HOSTS
 
 
 # Reading settings that may hold anything
@@ -824,41 +746,10 @@ def texts(name: str) -> list[str]:
     return [each for each in value if isinstance(each, str)] if isinstance(value, list | tuple) else []
 
 
-def scopes_wanted() -> list[str]:
-    """Give the scopes that a sign-in asks for, as far as they are any: the others are said once."""
-    try:
-        scopes: Sequence[object] = conf.SPATIO_SCOPES
-    except (ImproperlyConfigured, TypeError):
-        return []
-    return [scope for scope in scopes if isinstance(scope, str) and _SCOPE.fullmatch(scope)]
-
-
 def usable_base_url() -> str:
     """Give ``SPATIO_BASE_URL`` as browsers write it, if it is an origin."""
     base_url = text("SPATIO_BASE_URL")
     return registration.as_origin(base_url) or "" if base_url else ""
-
-
-def allowed_hosts() -> list[str] | None:
-    """Give ``ALLOWED_HOSTS``; ``None`` while it is empty in development, where Django takes localhost."""
-    hosts = texts("ALLOWED_HOSTS")
-    return None if getattr(settings, "DEBUG", False) and not hosts else hosts
-
-
-def domain_of(url: str) -> str:
-    """Give the host of *url* as Django compares it; empty if there is none."""
-    try:
-        return split_domain_port(urlsplit(url).netloc)[0]
-    except ValueError:
-        return ""
-
-
-def path_of_url(url: str) -> str:
-    """Give the path of *url*; empty if there is none."""
-    try:
-        return urlsplit(url).path
-    except ValueError:
-        return ""
 
 
 def position(paths: Sequence[str], wanted: str) -> int | None:
