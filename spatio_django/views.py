@@ -153,7 +153,7 @@ class SpatioView(ContextMixin, View):
             retry_url=retry_url,
             home_url=get_script_prefix(),
             # Where an existing user connects the account that could not become a user of its own.
-            account_url=reverse("spatio:account") if error.code == "email_taken" else None,
+            account_url=links.own_url("account") if error.code == "email_taken" else None,
         )
 
 
@@ -361,7 +361,7 @@ class CallbackView(SpatioView, OIDCAuthenticationCallbackView):  # type: ignore[
 
     def onward(self) -> HttpResponse:
         """Lead to :attr:`success_url`."""
-        if settings.SESSION_COOKIE_SAMESITE != "Strict":
+        if not links.session_cookie_is_strict():
             return HttpResponseRedirect(self.success_url)
         # The redirect would still belong to the navigation from Spatio, so the browser would not send the new
         # session cookie along. A page of our own that moves on by itself begins a new one.
@@ -371,7 +371,7 @@ class CallbackView(SpatioView, OIDCAuthenticationCallbackView):  # type: ignore[
         """Tell whether the browser kept a ``Strict`` session cookie back, which connecting needs."""
         return (
             pending.connect_to is not None
-            and settings.SESSION_COOKIE_SAMESITE == "Strict"
+            and links.session_cookie_is_strict()
             and settings.SESSION_COOKIE_NAME not in request.COOKIES
             and ONCE_MORE not in request.GET
         )
@@ -413,11 +413,11 @@ class CallbackView(SpatioView, OIDCAuthenticationCallbackView):  # type: ignore[
 
     @property
     def success_url(self) -> str:
-        """Where it leads: the page it began at, or ``LOGIN_REDIRECT_URL``, or the front page."""
+        """Where it leads: the page it began at, or :func:`spatio_django.links.landing_page`."""
         next_url = self.pending.next_url if self.pending else None
         if self.pending and self.pending.connect_to is not None:
             return next_url or account_url()
-        return next_url or links.landing_page() or get_script_prefix()
+        return next_url or links.landing_page()
 
     @property
     def failure_url(self) -> str | None:
@@ -572,7 +572,10 @@ class DisconnectView(SpatioView):
 
 def account_url(next_url: str | None = None) -> str:
     """Give the path of the page "Spatio account", which hands *next_url* on to what is done there."""
-    return reverse("spatio:account") + (f"?{urlencode({'next': next_url})}" if next_url else "")
+    url = links.own_url("account")
+    if url is None:  # a site that wants no such page: what follows is on the page that was wanted
+        return next_url or get_script_prefix()
+    return url + (f"?{urlencode({'next': next_url})}" if next_url else "")
 
 
 def user_key(user: Any) -> str:

@@ -11,8 +11,9 @@ from django.utils.functional import Promise
 
 from spatio_django.checks.reading import Found, is_kind, position, texts
 
-#: All are needed: even where a site links to none of the last three, signing in asks for their addresses.
-NAMES = ("login", "callback", "logout", "account", "connect", "disconnect")
+#: What signing in and out needs, and what only those need who connect an account.
+NEEDED = ("login", "callback", "logout")
+OPTIONAL = ("account", "connect", "disconnect")
 INCLUDE = 'path("spatio/", include("spatio_django.urls"))'
 LOGIN_REQUIRED = "django.contrib.auth.middleware.LoginRequiredMiddleware"
 
@@ -24,14 +25,19 @@ def check_urls(app_configs: object, **kwargs: Any) -> list[checks.CheckMessage]:
 
 def _urls() -> Found:
     found = addresses()
-    missing = [f"spatio:{name}" for name, path in found.items() if path is None]
+    missing = [name for name, path in found.items() if path is None]
     patterns = list(included())
-    if missing:
-        spaces = {space for space, _by_language, pattern in patterns if shows(pattern, "CallbackView")}
-        yield checks.Error(
-            f"The URLconf has no {', '.join(missing)}.", hint=how_to_include(spaces), id="spatio.E021"
-        )
+    spaces = {space for space, _by_language, pattern in patterns if shows(pattern, "CallbackView")}
+    names = ", ".join(f"spatio:{name}" for name in missing)
+    if not {*missing}.isdisjoint(NEEDED):
+        yield checks.Error(f"The URLconf has no {names}.", hint=how_to_include(spaces), id="spatio.E021")
         return
+    if missing:
+        yield checks.Warning(
+            f"The URLconf has no {names}: nobody can connect Spatio to a user of this site, or look at it.",
+            hint=how_to_include(spaces),
+            id="spatio.W025",
+        )
     if found and leads_nowhere(getattr(settings, "LOGIN_URL", None)):
         yield checks.Warning(
             f"LOGIN_URL is {str(settings.LOGIN_URL)!r}, and the URLconf has no such address: login_required "
@@ -62,7 +68,7 @@ def _urls() -> Found:
 def addresses() -> dict[str, str | None]:
     """Give the path of each of our addresses, ``None`` if it is missing; nothing if the URLconf is broken."""
     found: dict[str, str | None] = {}
-    for name in NAMES:
+    for name in (*NEEDED, *OPTIONAL):
         try:
             found[name] = reverse(f"spatio:{name}")
         except NoReverseMatch:
@@ -88,7 +94,7 @@ def _walk(
             inside = (*spaces, each.namespace) if each.namespace else spaces
             prefixed = by_language or isinstance(each.pattern, LocalePrefixPattern)
             yield from _walk(each, inside, by_language=prefixed)
-        else:
+        elif isinstance(each, URLPattern):  # anything else Django tells itself
             yield ":".join(spaces), by_language, each
 
 

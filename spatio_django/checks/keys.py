@@ -40,23 +40,25 @@ def _keys() -> Found:
                 id="spatio.W053",
             )
     try:
-        derived = are_keys([settings.SECRET_KEY]) and are_keys(settings.SECRET_KEY_FALLBACKS)
+        derived = are_keys([settings.SECRET_KEY], bytes) and are_keys(settings.SECRET_KEY_FALLBACKS, bytes)
     except Exception:  # noqa: BLE001 - Django's own complaint about an empty one
         derived = False
     if not derived:
         yield checks.Error(
-            "Keys are derived from SECRET_KEY and SECRET_KEY_FALLBACKS: a text, and a list of texts, none of "
-            "which may be empty.",
+            "Keys are derived from SECRET_KEY and SECRET_KEY_FALLBACKS: a text or bytes, and a list of such, "
+            "none of which may be empty.",
             hint='SECRET_KEY = os.environ["SECRET_KEY"]; SECRET_KEY_FALLBACKS = []',
             id="spatio.E054",
         )
 
 
-def are_keys(value: object) -> bool:
-    """Tell whether *value* is a list of texts that keys can be derived from."""
-    return isinstance(value, list | tuple) and all(is_key(key) for key in value)
+def are_keys(value: object, *kinds: type) -> bool:
+    """Tell whether *value* is a list of keys; see :func:`is_key`."""
+    return isinstance(value, list | tuple) and all(is_key(key, *kinds) for key in value)
 
 
-def is_key(value: object) -> bool:
-    """Tell whether *value* is a text, not empty, and without lone surrogates, which have no bytes."""
-    return isinstance(value, str) and bool(value) and value == value.encode(errors="ignore").decode()
+def is_key(value: object, *kinds: type) -> bool:
+    """Tell whether *value* is a text, or of one of *kinds*, not empty, and without what has no bytes."""
+    if isinstance(value, str):
+        return bool(value) and value == value.encode(errors="ignore").decode()  # no lone surrogates
+    return isinstance(value, kinds) and bool(value)
