@@ -413,7 +413,7 @@ class CallbackView(SpatioView, OIDCAuthenticationCallbackView):  # type: ignore[
 
     @property
     def success_url(self) -> str:
-        """Where it leads: the page it began at, or :func:`spatio_django.links.landing_page`."""
+        """Where it leads: the page it began at, or ``LOGIN_REDIRECT_URL``, or a page that is there."""
         next_url = self.pending.next_url if self.pending else None
         if self.pending and self.pending.connect_to is not None:
             return next_url or account_url()
