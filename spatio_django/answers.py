@@ -10,7 +10,7 @@ from django.contrib.auth.decorators import login_not_required
 from django.db import connections, transaction
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, HttpResponseNotAllowed
 from django.shortcuts import render
-from django.urls import get_script_prefix, reverse
+from django.urls import get_script_prefix
 from django.utils.decorators import method_decorator
 from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
@@ -18,7 +18,7 @@ from django.views import View
 from django.views.decorators.cache import never_cache
 from django.views.generic.base import ContextMixin
 
-from spatio_django import explanations
+from spatio_django import explanations, links
 from spatio_django.conf import conf, get_settings
 from spatio_django.exceptions import (
     ConfigurationError,
@@ -119,7 +119,7 @@ class SpatioView(ContextMixin, View):
             retry_url=retry_url,
             home_url=get_script_prefix(),
             # Where an existing user connects the account that could not become a user of its own.
-            account_url=reverse("spatio:account") if error.code == "email_taken" else None,
+            account_url=links.own_url("account") if error.code == "email_taken" else None,
         )
 
 

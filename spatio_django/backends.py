@@ -461,10 +461,15 @@ def configured() -> tuple[str, SpatioBackend]:
     Give the configured :class:`SpatioBackend`, or the subclass of it that the site uses, and its path.
 
     Raises:
-        ConfigurationError: ``backend_missing``.
+        ConfigurationError: ``backend_missing``, also if one before it can't be imported.
     """
     for path in settings.AUTHENTICATION_BACKENDS:
-        kind = import_string(path)
+        try:
+            kind = import_string(path)
+        except ImportError as error:
+            raise ConfigurationError(
+                f"{path} in AUTHENTICATION_BACKENDS can't be imported: {error}", code="backend_missing"
+            ) from error
         if is_ours(kind):
             return path, kind()
     raise ConfigurationError(

@@ -1,6 +1,6 @@
 """Typed, lazy view of the ``SPATIO_*`` settings; nothing else reads them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Any
 
 from django.conf import settings
@@ -109,10 +109,10 @@ class Settings:
 
 
 def _texts(name: str, default: tuple[str, ...]) -> tuple[str, ...]:
-    """Read a list of texts; a single text would be taken apart into its letters."""
-    value: Sequence[str] = getattr(settings, name, default)
-    if isinstance(value, str):
-        raise ImproperlyConfigured(f"{name} is a list of texts, such as {[value]!r}.")
+    """Read a list of texts; a single one would be taken apart into its letters. It is not shown: see keys."""
+    value: object = getattr(settings, name, default)
+    if isinstance(value, str | bytes) or not isinstance(value, Iterable):
+        raise ImproperlyConfigured(f"{name} must be a list of texts, and is of type {type(value).__name__}.")
     return tuple(value)
 
 

@@ -7,6 +7,7 @@ from functools import lru_cache
 from typing import Any, Self, overload
 
 from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
 from django.db import models
 
 from spatio_django.conf import conf
@@ -24,10 +25,10 @@ class KeyRing:
     Sealed text is base64url of: format (1 byte), which key (4), nonce (12), ciphertext and tag.
 
     Args:
-        keys: High-entropy texts, newest first. A 256-bit key is derived from each (HKDF-SHA256, RFC 5869).
+        keys: With high entropy, newest first. A 256-bit key is derived from each (HKDF-SHA256, RFC 5869).
     """
 
-    def __init__(self, keys: tuple[str, ...]) -> None:
+    def __init__(self, keys: tuple[str | bytes, ...]) -> None:
         # Imported here: the cost is paid by the first token, not by every start of every process.
         from cryptography.hazmat.primitives.ciphers.aead import AESGCM
         from cryptography.hazmat.primitives.hashes import SHA256
@@ -36,7 +37,7 @@ class KeyRing:
         self._ciphers: dict[bytes, AESGCM] = {}
         for key in keys:
             derive = HKDF(SHA256(), length=32, salt=None, info=b"spatio_django.encryption")
-            material = derive.derive(key.encode())
+            material = derive.derive(as_bytes(key))
             key_id = hashlib.sha256(b"spatio_django.key_id" + material).digest()[:4]
             self._ciphers.setdefault(key_id, AESGCM(material))
         self._first = next(iter(self._ciphers))
@@ -86,13 +87,35 @@ class KeyRing:
             return None
 
 
+def as_bytes(key: object) -> bytes:
+    """
+    Give a key as bytes; Django takes those for a ``SECRET_KEY``, too.
+
+    Raises:
+        ImproperlyConfigured: It is empty or none at all, such as an environment variable that is not set.
+    """
+    if not key or not isinstance(key, str | bytes):
+        raise ImproperlyConfigured(f"A key is a text or bytes, and not empty: {type(key).__name__}.")
+    return key.encode() if isinstance(key, str) else key
+
+
 _ring = lru_cache(maxsize=8)(KeyRing)
 
 
 def key_ring() -> KeyRing:
-    """Give the key ring of the current settings; built once per set of keys."""
-    derived = (settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS)
-    return _ring((*conf.SPATIO_ENCRYPTION_KEYS, *derived))
+    """
+    Give the key ring of the current settings; built once per set of keys.
+
+    Raises:
+        ImproperlyConfigured: A key is none, or ``SECRET_KEY_FALLBACKS`` no list: of a text, each letter would
+            become a key.
+    """
+    fallbacks: object = settings.SECRET_KEY_FALLBACKS
+    if not isinstance(fallbacks, list | tuple):
+        raise ImproperlyConfigured(
+            f"SECRET_KEY_FALLBACKS must be a list of keys, and is of type {type(fallbacks).__name__}."
+        )
+    return _ring((*conf.SPATIO_ENCRYPTION_KEYS, settings.SECRET_KEY, *fallbacks))
 
 
 class Encrypted:

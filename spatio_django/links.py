@@ -7,11 +7,13 @@ from dataclasses import dataclass, replace
 from urllib.parse import unquote, urlsplit
 
 from django.conf import global_settings, settings
+from django.conf.urls.i18n import is_language_prefix_patterns_used
 from django.core import signing
 from django.http import HttpRequest
 from django.shortcuts import resolve_url
-from django.urls import Resolver404, resolve, reverse
+from django.urls import NoReverseMatch, Resolver404, get_script_prefix, get_urlconf, resolve, reverse
 from django.utils.http import url_has_allowed_host_and_scheme, urlencode
+from django.utils.translation import get_language
 
 MAX_NEXT = 2048
 #: Our addresses that lead on, so that none of them can be what a sign-in leads to.
@@ -84,7 +86,10 @@ def login_url(
 
 def account_url(next_url: str | None = None) -> str:
     """Give the path of the page "Spatio account", which hands *next_url* on to what is done there."""
-    return reverse("spatio:account") + (f"?{urlencode({'next': next_url})}" if next_url else "")
+    url = own_url("account")
+    if url is None:  # a site that wants no such page: what follows is on the page that was wanted
+        return next_url or get_script_prefix()
+    return url + (f"?{urlencode({'next': next_url})}" if next_url else "")
 
 
 def asked(request: HttpRequest) -> Ask:
@@ -111,12 +116,31 @@ def safe_next(request: HttpRequest, value: str | None) -> str | None:
         or not url_has_allowed_host_and_scheme(value, {request.get_host()})
     ):
         return None
-    own = {posixpath.normpath(reverse(f"spatio:{name}")) for name in OWN_PAGES}
+    own = {posixpath.normpath(url) for name in OWN_PAGES if (url := own_url(name))}
     # Compared as the URLconf will see it; the value itself is never decoded again.
     return None if posixpath.normpath(unquote(urlsplit(value).path)) in own else value
 
 
-def landing_page() -> str | None:
+def own_url(name: str) -> str | None:
+    """Give the path of an address of ours; ``None`` if the site, whose URLconf is its own, left it out."""
+    try:
+        return reverse(f"spatio:{name}")
+    except NoReverseMatch:
+        return None
+
+
+def landing_page() -> str:
+    """
+    Give the page to land on after a sign-in that began on none.
+
+    ``LOGIN_REDIRECT_URL``; while that leads nowhere the front page; while there is none either, the page
+    "Spatio account", which says who is signed in.
+    """
+    front = get_script_prefix()
+    return login_redirect_url() or (None if has_front_page() else own_url("account")) or front
+
+
+def login_redirect_url() -> str | None:
     """
     Give ``LOGIN_REDIRECT_URL`` as an address.
 
@@ -124,9 +148,25 @@ def landing_page() -> str | None:
     404 because a setting was not thought of.
     """
     url = resolve_url(settings.LOGIN_REDIRECT_URL)
-    if settings.LOGIN_REDIRECT_URL == global_settings.LOGIN_REDIRECT_URL:
-        try:
-            resolve(url)
-        except Resolver404:
-            return None
-    return url
+    is_default = settings.LOGIN_REDIRECT_URL == global_settings.LOGIN_REDIRECT_URL
+    return None if is_default and not is_served(url) else url
+
+
+def has_front_page() -> bool:
+    """Tell whether the site has a page at its root, or one for each language that the root leads to."""
+    by_language, _for_default = is_language_prefix_patterns_used(get_urlconf() or settings.ROOT_URLCONF)
+    return is_served("/") or (by_language and is_served(f"/{get_language()}/"))
+
+
+def is_served(path: str) -> bool:
+    """Tell whether the URLconf has something for *path*."""
+    try:
+        resolve(path)
+    except Resolver404:
+        return False
+    return True
+
+
+def session_cookie_is_strict() -> bool:
+    """Tell whether browsers keep the session cookie back on the way from Spatio. Django takes any case."""
+    return str(settings.SESSION_COOKIE_SAMESITE).lower() == "strict"

@@ -267,7 +267,7 @@ class CallbackView(SpatioView, OIDCAuthenticationCallbackView):  # type: ignore[
 
     def onward(self) -> HttpResponse:
         """Lead to :attr:`success_url`."""
-        if settings.SESSION_COOKIE_SAMESITE != "Strict":
+        if not links.session_cookie_is_strict():
             return HttpResponseRedirect(self.success_url)
         # The redirect would still belong to the navigation from Spatio, so the browser would not send the new
         # session cookie along. A page of our own that moves on by itself begins a new one.
@@ -277,7 +277,7 @@ class CallbackView(SpatioView, OIDCAuthenticationCallbackView):  # type: ignore[
         """Tell whether the browser kept a ``Strict`` session cookie back, which connecting needs."""
         return (
             pending.connect_to is not None
-            and settings.SESSION_COOKIE_SAMESITE == "Strict"
+            and links.session_cookie_is_strict()
             and settings.SESSION_COOKIE_NAME not in request.COOKIES
             and ONCE_MORE not in request.GET
         )
@@ -339,11 +339,11 @@ class CallbackView(SpatioView, OIDCAuthenticationCallbackView):  # type: ignore[
 
     @property
     def success_url(self) -> str:
-        """Where it leads: the page it began at, or ``LOGIN_REDIRECT_URL``, or the front page."""
+        """Where it leads: the page it began at, or ``LOGIN_REDIRECT_URL``, or a page that is there."""
         next_url = self.pending.next_url if self.pending else None
         if self.pending and self.pending.connect_to is not None:
             return next_url or account_url()
-        return next_url or links.landing_page() or get_script_prefix()
+        return next_url or links.landing_page()
 
     @property
     def failure_url(self) -> str | None:

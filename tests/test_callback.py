@@ -7,11 +7,13 @@ from typing import Any
 from urllib.parse import parse_qs, urlencode, urlsplit
 
 import pytest
+from django.conf import global_settings
 from django.contrib.auth import get_user_model
 from django.contrib.auth.signals import user_login_failed
 from django.core.management import call_command
 from django.db import OperationalError, connection
 from django.test import Client
+from django.urls import include, path
 
 from spatio_django.models import ConsumedState, SpatioAccount, SpatioToken
 from spatio_django.oidc.secret import Secret
@@ -60,6 +62,21 @@ def test_a_visitor_signs_in_and_lands_on_the_page_they_wanted(site: Site) -> Non
 def test_without_next_the_visitor_lands_where_the_site_says(site: Site) -> None:
     """``LOGIN_REDIRECT_URL`` is the default."""
     assert site.sign_in(site.browser())["Location"] == "/me/"
+
+
+def test_on_a_site_that_says_nothing_the_visitor_lands_on_a_page_that_is_there(
+    site: Site, settings: Any
+) -> None:
+    """The README's lines on a fresh site: no /accounts/profile/, no front page, and no first 404."""
+    settings.LOGIN_REDIRECT_URL = global_settings.LOGIN_REDIRECT_URL
+    assert site.sign_in(site.browser())["Location"] == "/"
+    settings.ROOT_URLCONF = (path("spatio/", include("spatio_django.urls")),)
+    browser = site.browser()
+
+    response = site.sign_in(browser)
+
+    assert response["Location"] == "/spatio/account/"
+    assert b"You are signed in as <strong>Ada Lovelace</strong>" in browser.get("/spatio/account/").content
 
 
 def test_a_second_sign_in_makes_no_second_user_and_two_calls(site: Site) -> None:
@@ -625,6 +642,18 @@ def test_a_sign_in_without_a_backend_says_what_to_do(
     assert "AUTHENTICATION_BACKENDS" in caplog.text
 
 
+def test_a_backend_that_cannot_be_imported_is_named(
+    site: Site, settings: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A typing mistake before our backend is the site's to mend, and no failure of it."""
+    settings.AUTHENTICATION_BACKENDS = ["spatio_django.backends.SpatioBackend", "mysite.NoSuchBackend"]
+    assert site.sign_in(site.browser()).status_code == 302
+    settings.AUTHENTICATION_BACKENDS = ["mysite.NoSuchBackend", "spatio_django.backends.SpatioBackend"]
+
+    assert_refused(site.sign_in(site.browser()), "backend_missing", 503)
+    assert "mysite.NoSuchBackend in AUTHENTICATION_BACKENDS can't be imported" in caplog.text
+
+
 def test_the_failure_signal_carries_no_secret(site: Site, misbehaviour: Misbehaviour) -> None:
     """Receivers log what ``user_login_failed`` brings, so it brings nothing."""
     heard: list[Any] = []
@@ -654,9 +683,11 @@ def test_a_site_can_send_failures_to_a_page_of_its_own(
     assert "Sign-in ended: state " in caplog.text
 
 
-def test_a_strict_session_cookie_works(site: Site, settings: Any) -> None:
+@pytest.mark.parametrize("strict", ["Strict", "strict"])
+def test_a_strict_session_cookie_works(site: Site, settings: Any, strict: str) -> None:
     """The last step is a page, so that the browser sends the new cookie with the next request."""
-    settings.SESSION_COOKIE_SAMESITE = "Strict"
+    assert site.sign_in(site.browser(), next="/other/").status_code == 302
+    settings.SESSION_COOKIE_SAMESITE = strict
     browser = site.browser()
 
     response = site.sign_in(browser, next="/other/")

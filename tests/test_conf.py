@@ -29,14 +29,19 @@ def test_settings_are_read_when_asked(settings: Any) -> None:
 
 
 @pytest.mark.parametrize("name", ["SPATIO_SCOPES", "SPATIO_ENCRYPTION_KEYS"])
-def test_a_text_where_a_list_belongs_is_refused(settings: Any, name: str) -> None:
-    """It would be taken apart into letters: one-letter keys, scopes that nobody knows."""
+def test_what_is_no_list_of_texts_is_refused(settings: Any, name: str) -> None:
+    """A text would be taken apart into letters: one-letter keys, scopes that nobody knows."""
     setattr(settings, name, ["openid"])
     assert "openid" in getattr(conf, name)
     setattr(settings, name, "openid")
 
-    with pytest.raises(ImproperlyConfigured, match=name):
+    with pytest.raises(ImproperlyConfigured, match=name) as caught:
         getattr(conf, name)
+    assert "'openid'" not in str(caught.value)  # it may be a key
+    for value in (None, b"openid", 5):
+        setattr(settings, name, value)
+        with pytest.raises(ImproperlyConfigured, match=f"{name} must be a list of texts"):
+            getattr(conf, name)
 
 
 def test_an_unset_environment_variable_is_no_setting(settings: Any) -> None:

@@ -19,6 +19,7 @@ from django.db import OperationalError, connection, transaction
 from django.template import engines
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
+from django.urls import include, path
 
 from spatio_django import backends
 from spatio_django.conf import conf
@@ -28,6 +29,7 @@ from spatio_django.links import login_url
 from spatio_django.models import SpatioAccount, SpatioToken
 from spatio_django.oidc.secret import Secret
 from spatio_django.testing import FakeSpatio
+from spatio_django.urls import urlpatterns as spatio_urlpatterns
 from tests.conftest import Site
 from tests.misbehaving import Misbehaviour
 from tests.test_backends import completed
@@ -554,6 +556,21 @@ def test_a_taken_address_leads_to_signing_in_and_connecting(site: Site, settings
     assert response.context["code"] == "email_taken"
     assert 'href="/spatio/account/"' in response.content.decode()
     assert "then connect" in str(response.context["explanation"])
+
+
+def test_a_site_without_the_account_page_explains_without_the_link(site: Site, settings: Any) -> None:
+    """It named fewer addresses than there are. What would have led there leads to the page wanted."""
+    settings.AUTHENTICATION_BACKENDS = ["tests.test_connect.Taken"]
+    assert site.sign_in(site.browser()).context["account_url"] == "/spatio/account/"
+    few = [page for page in spatio_urlpatterns if page.name != "account"]
+    settings.ROOT_URLCONF = (path("spatio/", include((few, "spatio"))),)
+
+    response = site.sign_in(site.browser())
+
+    assert (response.context["code"], response.context["account_url"]) == ("email_taken", None)
+    guest = site.browser()
+    assert guest.post("/spatio/account/connect/")["Location"] == "/"
+    assert guest.post("/spatio/account/connect/", {"next": "/settings/"})["Location"] == "/settings/"
 
 
 class Taken(backends.SpatioBackend):

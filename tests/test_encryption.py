@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from django.contrib.auth import get_user_model
 from django.core import serializers
+from django.core.exceptions import ImproperlyConfigured
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -78,6 +79,42 @@ def test_django_keys_are_the_default_and_go_on_opening(settings: Any) -> None:
 def test_a_ring_shows_no_key() -> None:
     """In no traceback."""
     assert repr(KeyRing(("a", "b", "a"))) == "<KeyRing of 2>"
+
+
+def test_a_secret_key_in_bytes_is_the_same_key(settings: Any) -> None:
+    """Django takes both, and a site that goes from one to the other loses nothing."""
+    settings.SECRET_KEY, settings.SECRET_KEY_FALLBACKS = "grün", ["before"]
+    sealed = key_ring().seal(Secret("token"), context="place")
+    assert key_ring().open(sealed, context="place") == Secret("token")
+
+    settings.SECRET_KEY = "grün".encode()
+    assert key_ring().open(sealed, context="place") == Secret("token")
+    settings.SECRET_KEY, settings.SECRET_KEY_FALLBACKS = b"another", ["grün".encode()]
+    assert key_ring().open(sealed, context="place") == Secret("token")
+
+
+@pytest.mark.parametrize("fallbacks", ["before", b"bytes before", None])
+def test_fallbacks_that_are_no_list_are_refused(settings: Any, fallbacks: object) -> None:
+    """Each letter of a text would be a key, which anybody can guess."""
+    settings.SECRET_KEY_FALLBACKS = ["before"]
+    sealed = key_ring().seal(Secret("token"), context="place")
+    assert key_ring().open(sealed, context="place") == Secret("token")
+    settings.SECRET_KEY_FALLBACKS = fallbacks
+
+    with pytest.raises(ImproperlyConfigured, match="SECRET_KEY_FALLBACKS") as caught:
+        key_ring()
+    assert "before" not in str(caught.value)
+
+
+@pytest.mark.parametrize("key", ["", None, 5])
+def test_a_key_that_is_none_is_refused(settings: Any, key: object) -> None:
+    """An environment variable that is not set must not become a key that everybody knows."""
+    settings.SECRET_KEY_FALLBACKS = ["before"]
+    assert repr(key_ring()) == "<KeyRing of 2>"
+    settings.SECRET_KEY_FALLBACKS = [key]
+
+    with pytest.raises(ImproperlyConfigured, match="A key is a text or bytes"):
+        key_ring()
 
 
 @pytest.fixture

@@ -7,18 +7,23 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+from django.conf import global_settings
+from django.conf.urls.i18n import i18n_patterns
 from django.contrib.auth import get_user_model
 from django.core.management import call_command
 from django.http import HttpRequest
 from django.test import Client, RequestFactory
+from django.urls import include, path
 
 from spatio_django import flow, links
 from spatio_django.links import login_url
 from spatio_django.models import SpatioClient
 from spatio_django.pending import MAX_COOKIE_BYTES, MAX_FLOWS, PendingLogin
+from spatio_django.urls import urlpatterns as spatio_urlpatterns
 from spatio_django.views import LoginView
 from tests.conftest import Site
 from tests.misbehaving import Misbehaviour
+from tests.urls import plain
 
 User = get_user_model()
 
@@ -188,6 +193,47 @@ def test_many_planted_cookies_are_swept_out_by_and_by(site: Site) -> None:
 def test_only_a_page_of_this_site_is_gone_on_to(rf: RequestFactory, value: str | None, *, kept: bool) -> None:
     """Open redirects: nothing but a plain path from the root that is not our own."""
     assert links.safe_next(rf.get("/"), value) == (value if kept else None)
+
+
+PAGES = list(spatio_urlpatterns)
+
+
+def only(*names: str) -> tuple[Any, ...]:
+    """Give a URLconf with these addresses of ours, written out as sites do."""
+    return (path("spatio/", include(([page for page in PAGES if page.name in names], "spatio"))),)
+
+
+def test_a_site_that_leaves_the_account_pages_out_signs_in(site: Site, settings: Any) -> None:
+    """It named what signing in needs: ``next`` is judged as ever."""
+    everything = only("login", "callback", "logout", "account", "connect", "disconnect")
+    few = only("login", "callback", "logout")
+    for urls in (everything, few):
+        settings.ROOT_URLCONF = urls
+        assert site.sign_in(site.browser(), next="/other/")["Location"] == "/other/"
+        assert site.sign_in(site.browser(), next="/spatio/login/")["Location"] == "/me/"
+
+
+@pytest.mark.parametrize(
+    ("urlconf", "setting", "page"),
+    [
+        ((path("", plain), *only("account")), None, "/"),
+        ((path("accounts/profile/", plain), *only("account")), None, "/accounts/profile/"),
+        (only("account"), "/there/", "/there/"),
+        (only("account"), None, "/spatio/account/"),
+        (only("login"), None, "/"),
+        ((*i18n_patterns(path("", plain)), *only("account")), None, "/"),
+        ((*i18n_patterns(path("here/", plain)), *only("account")), None, "/spatio/account/"),
+        ((path("<slug:who>/", plain), *only("account")), None, "/spatio/account/"),
+    ],
+)
+def test_who_began_on_no_page_lands_on_one_that_is_there(
+    settings: Any, urlconf: Any, setting: str | None, page: str
+) -> None:
+    """What the site says; else a front page, of whatever language; else ours."""
+    settings.LOGIN_REDIRECT_URL = setting or global_settings.LOGIN_REDIRECT_URL
+    settings.ROOT_URLCONF = urlconf
+
+    assert links.landing_page() == page
 
 
 def test_next_that_points_elsewhere_is_dropped(site: Site) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from django.core.cache import cache
+from django.core.checks import run_checks
 from django.core.management import CommandError, call_command
 from django.db import OperationalError, connection
 from django.urls import include, path
@@ -213,7 +214,9 @@ def test_running_again_tells_what_will_go_wrong(settings: Any) -> None:
     run(*BASE)
     settings.ALLOWED_HOSTS = ["example.org"]
 
-    assert "nothing to do" in run(*BASE, warned="ALLOWED_HOSTS has no host of")
+    assert "nothing to do" in run(
+        *BASE, warned="ALLOWED_HOSTS has none of the registered hosts: example.com."
+    )
 
 
 @pytest.mark.parametrize(
@@ -417,6 +420,19 @@ def test_a_check_tells_whether_it_fits(spatio: FakeSpatio, settings: Any) -> Non
 
     assert spatio.requests == []
     assert SpatioClient.objects.count() == 1
+
+
+def test_a_check_says_what_the_system_checks_say(settings: Any) -> None:
+    """Word for word: there is one judgement."""
+    run(*BASE)
+    assert run_checks(tags=["spatio"]) == []
+    settings.ALLOWED_HOSTS, settings.SPATIO_SCOPES = ["example.org"], ["openid", "files"]
+    settings.SECRET_KEY = "another"
+
+    messages = run_checks(tags=["spatio"])
+
+    assert [message.id for message in messages] == ["spatio.W034", "spatio.W035", "spatio.W036"]
+    assert refused("--check").splitlines()[1:] == [f"{message.msg} {message.hint}" for message in messages]
 
 
 def test_a_rehearsal_prints_the_request_and_makes_none(

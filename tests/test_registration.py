@@ -4,6 +4,7 @@ import time
 from typing import Any
 
 import pytest
+from django.urls import include, path
 
 from spatio_django import registration
 from spatio_django.exceptions import ConfigurationError
@@ -149,9 +150,10 @@ def found(row: SpatioClient) -> list[str]:
         ({"redirect_uris": [URI, "https://example.com/app/spatio/callback/"]}, {}, ["callback"]),
         ({}, {"ALLOWED_HOSTS": ["example.org"]}, ["host"]),
         ({}, {"ALLOWED_HOSTS": []}, ["host"]),
+        ({}, {"ALLOWED_HOSTS": [], "DEBUG": True}, ["host"]),
         ({}, {"SPATIO_BASE_URL": "https://example.org"}, ["base_url"]),
         ({}, {"SPATIO_BASE_URL": "http://example.com"}, ["base_url"]),
-        ({}, {"SPATIO_BASE_URL": "example.com"}, ["base_url"]),
+        ({"redirect_uris": ["https://[broken"]}, {}, ["callback", "host"]),
         ({"redirect_uris": []}, {}, ["redirect_uris"]),
         ({"scope": "openid profile"}, {}, ["scope"]),
         ({"auth_method": "private_key_jwt"}, {}, ["auth_method"]),
@@ -177,6 +179,8 @@ def test_what_does_not_fit_is_named(
     ("row", "changes"),
     [
         ({}, {"SPATIO_BASE_URL": "https://EXAMPLE.com/"}),
+        ({}, {"SPATIO_BASE_URL": "https://example.com", "ALLOWED_HOSTS": ["behind.a.proxy"]}),
+        ({}, {"SPATIO_SCOPES": ["profile email"]}),
         ({"redirect_uris": []}, {"SPATIO_BASE_URL": "https://example.com"}),
         ({"redirect_uris": [URI, "https://other.example/spatio/callback/"]}, {}),
         ({"scope": ""}, {}),
@@ -207,8 +211,92 @@ def test_a_secret_under_a_key_that_is_gone_does_not_fit(settings: Any) -> None:
     assert (misfit.code, misfit.lost) == ("undecryptable", True)
 
 
-def test_the_fix_is_the_one_that_this_registration_allows() -> None:
-    """A change where Spatio gave an address for it, else a new registration."""
-    for uri, option in (("", "--force"), ("https://api.spatio.app/oauth2/register/abc", "--update")):
-        (misfit,) = registration.misfits(client(scope="openid", registration_client_uri=uri), now=NOW)
-        assert option in misfit.hint
+def test_a_base_url_that_is_no_origin_fits_nothing(settings: Any) -> None:
+    """It is refused as it would be at the first sign-in."""
+    settings.SPATIO_BASE_URL = "https://example.com"
+    assert found(client()) == []
+    settings.SPATIO_BASE_URL = "example.com"
+
+    with pytest.raises(ConfigurationError) as caught:
+        found(client())
+    assert caught.value.code == "base_url"
+
+
+COMMAND = "python manage.py spatio_register --base-url"
+
+
+@pytest.mark.parametrize(
+    ("row", "changes", "fix"),
+    [
+        ({"scope": "openid"}, {}, f"or: {COMMAND} https://example.com --force"),
+        ({"scope": "openid"}, {"SPATIO_SCOPES": ["openid"]}, None),
+        (
+            {"scope": "openid", "redirect_uris": [URI, "http://localhost:8000/spatio/callback/"]},
+            {},
+            f"or: {COMMAND} https://example.com --base-url http://localhost:8000 --force",
+        ),
+        (
+            {"scope": "openid", "registration_client_uri": "https://api.spatio.app/oauth2/register/abc"},
+            {},
+            f"or: {COMMAND} https://example.com --update",
+        ),
+        (
+            {"client_secret": None, "registration_client_uri": "https://api.spatio.app/oauth2/register/abc"},
+            {},
+            f"{COMMAND} https://example.com --force",
+        ),
+        (
+            {},
+            {"SPATIO_BASE_URL": "https://www.example.com"},
+            f"or: {COMMAND} https://example.com --base-url https://www.example.com --force",
+        ),
+        (
+            {},
+            {"ALLOWED_HOSTS": [".example.net", "*.example.net", "example.org"]},
+            f"{COMMAND} https://example.com --base-url https://example.org --force",
+        ),
+        (
+            {},
+            {"ALLOWED_HOSTS": [], "DEBUG": True},
+            f"{COMMAND} https://example.com --base-url http://localhost:8000 --force",
+        ),
+    ],
+)
+def test_the_fix_is_a_command_that_keeps_what_is_registered(
+    settings: Any, row: dict[str, Any], changes: dict[str, Any], fix: str | None
+) -> None:
+    """A change where Spatio gave an address for it and that is enough, else a new registration."""
+    settings.ALLOWED_HOSTS = ["example.com"]
+    for name, value in changes.items():
+        setattr(settings, name, value)
+    stored = client(**row)
+    stored.save()
+
+    hints = [misfit.hint for misfit in registration.misfits(stored, now=NOW)]
+
+    assert [hint[hint.find(fix or "") :] for hint in hints] == ([fix] if fix else [])
+
+
+def test_the_fix_for_a_client_from_the_settings_is_made_there(settings: Any) -> None:
+    """What is put into the database, the settings would win over."""
+    settings.SPATIO_CLIENT_ID, settings.SPATIO_CLIENT_SECRET = "abc", "hush"
+    settings.SPATIO_REDIRECT_URIS = [URI]
+    row = registration.in_force()
+    assert row is not None
+    assert found(row) == []
+    settings.ROOT_URLCONF = (path("sso/", include("spatio_django.urls")),)
+
+    (misfit,) = registration.misfits(row, now=NOW)
+
+    assert misfit.code == "callback"
+    assert misfit.hint.endswith(f"{COMMAND} https://example.com --force --env-file .env")
+
+
+def test_a_row_that_does_not_say_where_it_leads_is_believed() -> None:
+    """Somebody else wrote it; there is no setting that would say more."""
+    row = client(redirect_uris=[])
+    row.save()
+    assert found(row) == []
+    row.redirect_uris = {URI: 1}
+
+    assert found(row) == []

@@ -128,6 +128,21 @@ def english() -> Iterator[None]:
 # As HTML
 
 
+@pytest.mark.parametrize(
+    ("claims", "shown"),
+    [
+        ({"name": "Ada", "email": "ada@example.com"}, ["Ada", "ada@example.com"]),
+        ({"email": "ada@example.com"}, ["ada@example.com"]),
+        ({"name": "ada@example.com", "email": "ada@example.com"}, ["ada@example.com"]),
+    ],
+)
+def test_an_address_is_shown_once(claims: dict[str, str], shown: list[str]) -> None:
+    """Beside the name; who has none is called by the address."""
+    html = rendered("account_panel", connected=[(SpatioAccount(pk=1, sub="s", claims=claims), True)])
+
+    assert re.findall(r"Ada|ada@example\.com", html) == shown
+
+
 @pytest.mark.parametrize("choice", [True, False])
 @pytest.mark.parametrize("name", PAGES)
 def test_a_page_is_whole_and_accessible(name: str, choice: bool) -> None:

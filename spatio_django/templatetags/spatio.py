@@ -34,7 +34,7 @@ def spatio_login_button(context: RequestContext, next: str | None = None, label:
     request = getattr(context, "request", None)
     target = None
     if request is not None:
-        fallback = None if links.landing_page() else request.get_full_path()
+        fallback = None if links.login_redirect_url() else request.get_full_path()
         target = links.safe_next(request, next or request.GET.get("next") or fallback)
     return {
         "login_url": links.login_url(target),
