@@ -5,6 +5,7 @@ import secrets
 import traceback
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import urlsplit
 
 from django.contrib.auth.decorators import login_not_required
 from django.db import connections, transaction
@@ -13,6 +14,7 @@ from django.shortcuts import render
 from django.urls import get_script_prefix
 from django.utils.decorators import method_decorator
 from django.utils.functional import Promise
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 from django.views import View
 from django.views.decorators.cache import never_cache
@@ -117,10 +119,21 @@ class SpatioView(ContextMixin, View):
             heading=self.error_headings[choice],
             choice=choice,
             retry_url=retry_url,
+            retry_label=retry_label(error, retry_url),
             home_url=get_script_prefix(),
             # Where an existing user connects the account that could not become a user of its own.
             account_url=links.own_url("account") if error.code == "email_taken" else None,
+            sign_out=error.code == "account_taken",
         )
+
+
+def retry_label(error: SpatioError, retry_url: str) -> str:
+    """Name what *retry_url* is good for: the same once more, or something else first."""
+    if error.code == "other_host":
+        return gettext("Go to %(host)s") % {"host": urlsplit(retry_url).netloc}
+    if isinstance(error, LoginRefused) and urlsplit(retry_url).path == links.own_url("account"):
+        return gettext("Your Spatio account")
+    return gettext("Try again")
 
 
 def is_choice(error: SpatioError) -> bool:

@@ -379,6 +379,10 @@ class LogoutView(SpatioView, OIDCLogoutView):  # type: ignore[misc]  # the paren
     def post(self, request: HttpRequest) -> HttpResponse:
         """End the local session; its grant is dropped with it."""
         auth.logout(request)
+        if "page_between" in request.POST:
+            # Leads to a page that leads on to Spatio: as one chain of redirects, browsers hold it against a
+            # policy of "form-action 'self'".
+            return self.moving_on(self.redirect_url)
         return HttpResponseRedirect(self.redirect_url)
 
     @property

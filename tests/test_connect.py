@@ -173,6 +173,7 @@ def test_an_account_of_another_user_stays_theirs(site: Site, grace: Any) -> None
     response = connect(site, mallory)
 
     assert_refused(response, "account_taken", 403)
+    assert (response.context["retry_label"], response.context["sign_out"]) == ("Your Spatio account", True)
     assert SpatioAccount.objects.get().user == grace
     assert state(mallory) == {"user": "mallory", "account": None, "scopes": []}
 
@@ -319,6 +320,7 @@ def test_connecting_at_a_host_that_is_not_registered_is_explained(
 
     assert_refused(response, "other_host", 403)
     assert response.context["retry_url"] == "http://testserver/spatio/account/?next=%2Fme%2F"
+    assert "Go to testserver</a>" in response.content.decode()
 
 
 def test_connecting_works_behind_a_proxy_that_hides_the_host(site: Site, grace: Any) -> None:

@@ -38,6 +38,8 @@ CONTEXT: dict[str, Any] = {
     ],
     "reference": "22",
     "choice": False,
+    "retry_label": gettext_lazy("Try again"),
+    "sign_out": False,
     "retry_url": "/spatio/login/?next=%2Fme%2F&explicit=1",
     "home_url": "/home/",
     "next_url": "/me/?page=2&sort=1",
@@ -205,6 +207,16 @@ def test_an_error_says_what_to_tell_those_who_help() -> None:
     ]
 
 
+def test_whoever_has_to_sign_out_first_can_do_it_there() -> None:
+    """And only somebody who is signed in has to."""
+    assert Page(rendered("login_error")).all("form") == []
+    assert Page(rendered("login_error", AnonymousUser(), sign_out=True)).all("form") == []
+
+    (form,) = Page(rendered("login_error", sign_out=True)).all("form")
+
+    assert form["action"] == "/spatio/logout/"
+
+
 def test_a_choice_is_no_error() -> None:
     """Who denied reads no word of failure."""
     page = Page(rendered("login_error", choice=True, heading="Sign-in cancelled"))
@@ -234,7 +246,7 @@ def test_signing_out_is_a_post_with_the_csrf_token(name: str) -> None:
 
     assert {"class": "spatio-form", "method": "post", "action": "/spatio/logout/"} in page.all("form")
     fields = {field["name"]: field["value"] for field in page.all("input")}
-    assert set(fields) == {"csrfmiddlewaretoken", "next"}
+    assert set(fields) - {"page_between"} == {"csrfmiddlewaretoken", "next"}
     assert fields["next"] == "/me/?page=2&sort=1"
 
 
