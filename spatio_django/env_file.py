@@ -15,6 +15,9 @@ _PLAIN = re.compile(r"[A-Za-z0-9._~+/=:@%,-]*")
 #: What all of them but Docker, which knows no quotes, read the same in single quotes.
 _QUOTABLE = re.compile(r"[\x20-\x26\x28-\x5b\x5d-\x7e]*")
 
+#: Bytes kept free on the disk for what is written: more than a provider's answer may have.
+_ROOM = 64 * 1024
+
 Write = Callable[[Mapping[str, str | None], str], None]
 
 
@@ -53,8 +56,9 @@ class EnvFile:
         """
         Give a function that replaces variables (``None`` takes one out) and our comment.
 
-        The new file is made before the block begins, so that a folder which can't be written to is known in
-        time; it takes the place of the old one at once, when the function is called.
+        The new file is made, at its full size, before the block begins, so that a folder which can't be
+        written to and a full disk are known in time; it takes the place of the old one at once, when the
+        function is called.
 
         Raises:
             ConfigurationError: ``env_file``; also from the function.
@@ -63,13 +67,15 @@ class EnvFile:
             kept = self._lines()
             handle, name = tempfile.mkstemp(prefix=f".{self.path.name}.", dir=self.path.parent)  # mode 0600
         new = Path(name)
+        file = os.fdopen(handle, "w", encoding="utf-8", errors="surrogateescape", newline="")
 
         def write(values: Mapping[str, str | None], note: str) -> None:
             lines = [*self._without(kept, values), f"{self._note}{note}\n"]
             lines += [f"{key}={_quoted(key, value)}\n" for key, value in values.items() if value is not None]
             with _told(self.path):
+                file.seek(0)
                 file.write("".join(lines))
-                file.flush()
+                file.truncate()
                 os.fsync(handle)
                 if self.path.exists():
                     with suppress(OSError):  # who is not root owns it already, or may not give it away
@@ -77,16 +83,20 @@ class EnvFile:
                 new.replace(self.path)
 
         try:
-            with os.fdopen(handle, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
-                yield write
+            with _told(self.path):
+                file.write("".join(kept) + "\n" * _ROOM)
+                file.flush()
+            yield write
         finally:
+            with suppress(OSError):  # what it couldn't write was told already
+                file.close()
             new.unlink(missing_ok=True)
 
     def _lines(self) -> list[str]:
         """Give the lines with their ends, the last one ended."""
-        if not self.path.exists():
-            return []
         with _told(self.path):
+            if not self.path.exists():
+                return []
             if not self.path.is_file():
                 raise ConfigurationError(f"{self.path} is no regular file.", code="env_file")
             with self.path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:

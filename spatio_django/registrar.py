@@ -21,6 +21,7 @@ from spatio_django.exceptions import ConfigurationError, ProtocolViolation
 from spatio_django.models import SpatioClient, authoritative
 from spatio_django.oidc.registration import (
     MAX_NAME,
+    SCOPE,
     URI_MEMBERS,
     AuthMethod,
     ClientInformation,
@@ -63,7 +64,7 @@ def wanted(wish: Wish, known: SpatioClient | None) -> ClientMetadata:
     What the wish leaves open stays as it was asked for before, and what the settings need is added.
 
     Raises:
-        ConfigurationError: ``base_url``, ``client_name``, ``auth_method`` or ``client_uri``.
+        ConfigurationError: ``base_url``, ``client_name``, ``scope``, ``auth_method`` or ``client_uri``.
     """
     before = known.request if known else {}
     uris = registration.redirect_uris(wish.base_urls or _base_urls(before))
@@ -103,7 +104,10 @@ def _name(wish: Wish, before: Mapping[str, Any], uris: tuple[str, ...]) -> str:
 def _scope(wish: Wish, before: Mapping[str, Any]) -> tuple[str, ...]:
     said = before.get("scope", "") if wish.scope is None else wish.scope
     needed = conf.SPATIO_SCOPES if wish.scope is None else ("openid",)
-    return tuple(dict.fromkeys((*needed, *said.split())))
+    scope = tuple(dict.fromkeys((*needed, *said.split())))
+    if strays := [name for name in scope if not SCOPE.fullmatch(name)]:
+        raise ConfigurationError(f"{strays[0]!a} is no name of a scope.", code="scope")
+    return scope
 
 
 def _auth_method(wish: Wish, before: Mapping[str, Any]) -> AuthMethod:
@@ -161,7 +165,12 @@ class Keeper(Protocol):
     """Where registrations are kept."""
 
     def known(self) -> SpatioClient | None:
-        """Give the registration that is kept there for ``SPATIO_ISSUER``."""
+        """
+        Give the registration that is kept there for ``SPATIO_ISSUER``.
+
+        Raises:
+            ConfigurationError: ``database`` or ``env_file``.
+        """
 
     def keeping(self) -> AbstractContextManager[Keep]:
         """
@@ -221,6 +230,7 @@ def update(row: SpatioClient, request: ClientMetadata, keeper: Keeper) -> tuple[
     current = Management(
         client_id=row.client_id,
         client_secret=row.client_secret,
+        client_secret_expires_at=row.client_secret_expires_at,
         uri=row.registration_client_uri,
         access_token=token,
     )
@@ -262,7 +272,8 @@ class Database:
 
     def known(self) -> SpatioClient | None:
         """Give the newest one."""
-        return registration.stored()
+        with _told():
+            return registration.stored()
 
     @contextmanager
     def keeping(self) -> Iterator[Keep]:
@@ -291,7 +302,7 @@ def _told() -> Iterator[None]:
         yield
     except DatabaseError as error:
         raise ConfigurationError(
-            f"The database can't keep a registration ({type(error).__name__}): is it migrated, and writable?",
+            f"The database can't keep registrations ({type(error).__name__}): is it migrated, and writable?",
             code="database",
         ) from None
 
@@ -299,11 +310,8 @@ def _told() -> Iterator[None]:
 class Environment:
     """Keeps one registration as environment variables in a file, for the settings to read."""
 
-    names = ("SPATIO_CLIENT_ID", "SPATIO_CLIENT_SECRET", "SPATIO_CLIENT_AUTH_METHOD", "SPATIO_REDIRECT_URIS")
-
     def __init__(self, path: Path) -> None:
         self._file = EnvFile(path, note="spatio_register")
-        self.path = path
 
     def known(self) -> SpatioClient | None:
         """Give the file's, unless it is another issuer's."""
@@ -334,13 +342,7 @@ class Environment:
         with self._file.replacing() as write:
 
             def keep(row: SpatioClient) -> None:
-                secret, token = row.client_secret, row.registration_access_token
-                values = {
-                    "SPATIO_CLIENT_ID": row.client_id,
-                    "SPATIO_CLIENT_SECRET": secret.reveal() if secret else None,
-                    "SPATIO_CLIENT_AUTH_METHOD": row.auth_method,
-                    "SPATIO_REDIRECT_URIS": ",".join(row.redirect_uris),
-                }
+                token = row.registration_access_token
                 notes = {
                     "issuer": row.issuer,
                     "scope": row.scope,
@@ -349,9 +351,34 @@ class Environment:
                     "registration_client_uri": row.registration_client_uri,
                     "registration_access_token": token.reveal() if token else None,
                 }
-                write(values, json.dumps(notes))
+                write(_variables(row), json.dumps(notes))
 
             yield keep
+
+    def variables(self, row: SpatioClient) -> list[str]:
+        """Name those that the file has for *row*: a public client has no secret."""
+        return [name for name, value in _variables(row).items() if value is not None]
+
+
+def _variables(row: SpatioClient) -> dict[str, str | None]:
+    secret = row.client_secret
+    return {
+        "SPATIO_CLIENT_ID": row.client_id,
+        "SPATIO_CLIENT_SECRET": secret.reveal() if secret else None,
+        "SPATIO_CLIENT_AUTH_METHOD": row.auth_method,
+        "SPATIO_REDIRECT_URIS": ",".join(row.redirect_uris),
+    }
+
+
+#: What our comment holds.
+_NOTES = {
+    "issuer": str,
+    "scope": str,
+    "request": dict,
+    "client_secret_expires_at": int | None,
+    "registration_client_uri": str,
+    "registration_access_token": str | None,
+}
 
 
 def _notes(text: str) -> dict[str, Any]:
@@ -360,4 +387,7 @@ def _notes(text: str) -> dict[str, Any]:
         notes = json.loads(text)
     except ValueError:
         return {}
-    return notes if isinstance(notes, dict) and isinstance(notes.get("request"), dict) else {}
+    is_ours = isinstance(notes, dict) and all(
+        isinstance(notes.get(name), kind) for name, kind in _NOTES.items()
+    )
+    return notes if is_ours else {}

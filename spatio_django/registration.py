@@ -172,11 +172,14 @@ def as_origin(url: str) -> str | None:
     Give *url* as browsers write an origin, or ``None`` unless it is http or https, a host, perhaps a port.
 
     In lower case, with a foreign alphabet as Punycode and without the default port: so do browsers send the
-    host by which the redirect URI is chosen.
+    host by which the redirect URI is chosen. Letters of which Python makes others, and browsers don't, are
+    refused: straße.example would become strasse.example, which is somebody else's.
     """
     try:
         parts = urlsplit(url)
-        host = (parts.hostname or "").encode("idna").decode()
+        name = parts.hostname or ""
+        host = name.encode("idna").decode()
+        is_same = name.isascii() or host.encode().decode("idna") == name
         port = parts.port
     except ValueError:
         return None
@@ -184,6 +187,7 @@ def as_origin(url: str) -> str | None:
     if (
         parts.scheme not in _DEFAULT_PORTS
         or not _HOST.fullmatch(host)
+        or not is_same
         or port == 0
         or "@" in parts.netloc
         or rest not in {"", "/"}

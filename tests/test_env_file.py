@@ -1,5 +1,9 @@
 """Environment files: what is replaced, what stays, and what an interruption leaves."""
 
+import errno
+import os
+import resource
+import signal
 import stat
 from pathlib import Path
 
@@ -88,6 +92,27 @@ def test_a_folder_that_is_not_there_is_told_first(path: Path) -> None:
         EnvFile(path, note="x").replacing().__enter__()
 
     assert caught.value.code == "env_file"
+
+
+def test_a_disk_that_is_full_is_told_first(file: EnvFile, path: Path) -> None:
+    """A limit on the size of files refuses as a full disk does; nothing is left, and what was there stays."""
+    write(file, {"ID": "abc"})
+    before = path.read_bytes()
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1024, hard))
+    try:
+        with pytest.raises(ConfigurationError, match=os.strerror(errno.EFBIG)) as caught:
+            file.replacing().__enter__()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, handler)
+
+    assert caught.value.code == "env_file"
+    assert path.read_bytes() == before
+    assert list(path.parent.iterdir()) == [path]
+    write(file, {"ID": "new"})
+    assert file.read() == ({"ID": "new"}, "{}")
 
 
 def test_what_is_no_file_is_not_replaced(path: Path) -> None:

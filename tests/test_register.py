@@ -1,6 +1,8 @@
 """``manage.py spatio_register``: new, again, otherwise, changed, checked, rehearsed, in a file, refused."""
 
 import json
+import os
+import signal
 import stat
 import threading
 from io import StringIO
@@ -28,6 +30,7 @@ urlpatterns = [path("elsewhere/", include("spatio_django.urls"))]
 BASE = ("--base-url", "https://example.com")
 URI = "https://example.com/spatio/callback/"
 OTHER_URI = "https://example.org/spatio/callback/"
+SCOPE = "scope is missing or wrong. [scope]"
 
 
 def run(*arguments: str, warned: str | None = None) -> str:
@@ -141,6 +144,9 @@ def test_secrets_are_stored_encrypted_and_never_printed() -> None:
         (["--base-url", "https://[x"], "base_url"),
         (["--base-url", "https://example.com:99999"], "base_url"),
         ([word for number in range(11) for word in ("--base-url", f"https://{number}.example")], "base_url"),
+        (["--base-url", "https://straße.example"], "base_url"),
+        ([*BASE, "--scope", "openid a\x1b[31m"], "scope"),
+        ([*BASE, "--scope", "openid \udcff"], "scope"),
         ([*BASE, "--client-name", ""], "client_name"),
         ([*BASE, "--client-name", "a\x1b[31m"], "client_name"),
         ([*BASE, "--client-name", "a" * 201], "client_name"),
@@ -320,6 +326,7 @@ def test_a_secret_that_is_of_no_use_is_not_nothing_to_do(settings: Any, broken: 
         settings.SECRET_KEY = "another"
 
     assert "--force" in refused(*BASE)
+    assert "--force" in refused(*BASE, "--update")
     run(*BASE, "--force")
     assert "nothing to do" in run(*BASE)
 
@@ -358,6 +365,17 @@ def test_what_an_update_gives_anew_replaces_the_old(spatio: FakeSpatio, misbehav
     row = SpatioClient.objects.get()
     assert row.client_secret == Secret("fresh")
     assert row.registration_access_token == Secret("reg_fresh")
+
+
+def test_a_secret_that_an_update_leaves_expires_as_before(misbehaviour: Misbehaviour) -> None:
+    """Whoever doesn't repeat the secret need not repeat its end, and it would be missed in silence."""
+    misbehaviour.json("/oauth2/register", client_secret_expires_at=4_000_000_000)
+    run(*BASE, warned="expires on 2096-10-02")
+
+    run(*BASE, "--client-name", "Example", "--update", warned="expires on 2096-10-02")
+
+    row = SpatioClient.objects.get()
+    assert (row.client_name, row.client_secret_expires_at) == ("Example", 4_000_000_000)
 
 
 @pytest.mark.parametrize(
@@ -533,10 +551,12 @@ def test_a_file_is_as_idempotent_as_the_database(spatio: FakeSpatio, env: Path, 
 
 def test_a_public_client_in_a_file_has_no_secret(env: Path) -> None:
     """And the line of the one before is gone."""
-    run(*BASE, "--env-file", str(env))
+    assert "SPATIO_CLIENT_SECRET" in run(*BASE, "--env-file", str(env))
 
-    run(*BASE, "--public", "--force", "--env-file", str(env))
+    printed = run(*BASE, "--public", "--force", "--env-file", str(env))
 
+    assert 'SPATIO_CLIENT_ID = os.environ["SPATIO_CLIENT_ID"]' in printed
+    assert "SPATIO_CLIENT_SECRET" not in printed
     assert "SPATIO_CLIENT_SECRET" not in environment(env)
     assert environment(env)["SPATIO_CLIENT_AUTH_METHOD"] == "none"
     assert "nothing to do" in run(*BASE, "--env-file", str(env))
@@ -551,7 +571,15 @@ def test_another_issuers_file_is_not_this_ones(env: Path, settings: Any) -> None
     assert "Registered as" in run(*BASE, "--env-file", str(env))
 
 
-@pytest.mark.parametrize("note", ["# spatio_register: {", "# spatio_register: []", ""])
+@pytest.mark.parametrize(
+    "note",
+    [
+        "# spatio_register: {",
+        "# spatio_register: []",
+        '# spatio_register: {"request": {}, "scope": 5}',
+        "",
+    ],
+)
 def test_a_file_that_somebody_wrote_is_known_by_its_variables(env: Path, note: str) -> None:
     """What it does not say is not a difference."""
     env.write_text(f"{note}\nSPATIO_CLIENT_ID=abc\nSPATIO_CLIENT_SECRET=x\nSPATIO_REDIRECT_URIS={URI}\n")
@@ -564,6 +592,7 @@ def test_a_file_that_somebody_wrote_is_known_by_its_variables(env: Path, note: s
 def test_a_file_that_cannot_be_written_costs_no_registration(spatio: FakeSpatio, env: Path) -> None:
     """It is made before Spatio is asked."""
     assert "[env_file]" in refused(*BASE, "--env-file", str(env / "nowhere" / ".env"))
+    assert "[env_file]" in refused(*BASE, "--env-file", str(env.with_name("a" * 300)))
     env.mkdir()
     assert "[env_file]" in refused(*BASE, "--env-file", str(env))
 
@@ -611,6 +640,7 @@ def test_settings_that_name_a_client_win(spatio: FakeSpatio, settings: Any) -> N
         ),
         ("400 Bad", b'{"error": "x\\u001b[31m"}', "The provider refused: unknown_error. [unknown_error]"),
         ("403 No", b"<html>", "The provider answered 403. [bad_status]"),
+        ("201 Created", b'{"client_id": "a", "client_secret": "c", "scope": "openid \\u001b[31m"}', SCOPE),
         (
             "429 Slow",
             b"",
@@ -666,7 +696,7 @@ def test_an_answer_that_nobody_could_sign_in_with_is_an_error(
     ("changes", "warning"),
     [
         ({"scope": "openid"}, "Spatio did not grant the scope profile email."),
-        ({"redirect_uris": [URI]}, f"Spatio did not register the redirect URI {OTHER_URI}."),
+        ({"redirect_uris": [URI, URI]}, f"Spatio did not register the redirect URI {OTHER_URI}."),
         (
             {"token_endpoint_auth_method": "client_secret_post"},
             "The client authenticates with client_secret_post, not with client_secret_basic.",
@@ -686,8 +716,9 @@ def test_an_answer_that_is_less_than_asked_is_stored_with_a_warning(
 
     row = SpatioClient.objects.get()
     for name, value in changes.items():
-        if name not in {"grant_types", "token_endpoint_auth_method"}:
+        if name not in {"grant_types", "redirect_uris", "token_endpoint_auth_method"}:
             assert getattr(row, name) == value
+    assert len(row.redirect_uris) == len(set(row.redirect_uris))
     call_command("spatio_register", *arguments, verbosity=0, stderr=StringIO())
     assert SpatioClient.objects.count() == 1
 
@@ -737,6 +768,39 @@ def test_a_provider_that_is_slow_is_told(
         released.set()
 
     assert SpatioClient.objects.count() == 0
+
+
+def test_the_time_to_wait_is_told_in_minutes(misbehaviour: Misbehaviour) -> None:
+    """One is singular."""
+    for seconds, told in (("60", "in 1 minute."), ("61", "in 2 minutes."), ("0", "later.")):
+        misbehaviour.lies["/oauth2/register"] = lambda *_, wait=seconds: (
+            "429 Slow",
+            {"Retry-After": wait},
+            b"",
+        )
+        assert refused(*BASE).endswith(f"Try again {told} [rate_limited]")
+
+
+def test_an_operator_who_interrupts_reads_a_sentence(misbehaviour: Misbehaviour, env: Path) -> None:
+    """Ctrl-C while the provider thinks: no traceback, nothing kept, and no file left beside."""
+    released = threading.Event()
+
+    def interrupt(status: str, headers: dict[str, str], body: bytes) -> tuple[str, dict[str, str], bytes]:
+        os.kill(os.getpid(), signal.SIGINT)
+        released.wait(20)
+        return status, headers, body
+
+    misbehaviour.lies["/oauth2/register"] = interrupt
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        assert refused(*BASE, "--env-file", str(env)).startswith("Interrupted.")
+    finally:
+        signal.signal(signal.SIGINT, before)
+        released.set()
+
+    assert list(env.parent.iterdir()) == []
+    misbehaviour.lies.clear()
+    run(*BASE, "--env-file", str(env))
 
 
 @pytest.mark.parametrize(
@@ -802,3 +866,18 @@ def test_a_database_that_refuses_is_told(spatio: FakeSpatio, calls: int) -> None
     assert "hush" not in sentence
     assert len(spatio.calls("/oauth2/register")) == calls
     assert SpatioClient.objects.count() == 0
+
+
+def test_a_database_that_cannot_be_read_is_told(spatio: FakeSpatio) -> None:
+    """Before the first migration, say: whatever was to be done."""
+
+    def refuse(execute: Any, sql: str, *rest: Any) -> Any:
+        raise OperationalError("no such table: hush")
+
+    for option in ("--force", "--update", "--check", "--dry-run"):
+        with connection.execute_wrapper(refuse):
+            sentence = refused(*BASE, option)
+        assert sentence.endswith("[database]")
+        assert "hush" not in sentence
+
+    assert spatio.requests == []

@@ -127,6 +127,8 @@ def test_an_origin_is_written_as_browsers_write_it(url: str, origin: str) -> Non
         "https://example..com",
         "https://example.com\\@evil.example",
         "https://%65xample.com",
+        "https://straße.example",  # Python: strasse.example, browsers: xn--strae-oqa.example
+        "https://Σίσυφος.example",
         "javascript:alert(1)",
     ],
 )

@@ -34,6 +34,7 @@ MAX_TIME = 253_402_300_800
 #: A client id is kept in a column that a unique constraint covers.
 _CLIENT_ID = re.compile(r"[\x20-\x7e]{1,255}")  # RFC 6749 §A.1
 _VSCHAR = re.compile(r"[\x20-\x7e]{1,4096}")  # RFC 6749 §A.2
+SCOPE = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+")  # RFC 6749 §3.3
 _HEADER_SAFE = re.compile(r"[\x21-\x7e]{1,8192}")
 
 
@@ -81,12 +82,14 @@ class Management:
     Attributes:
         client_id: Whose registration it is.
         client_secret: As known so far: an answer need not repeat it.
+        client_secret_expires_at: Likewise. Seconds since the epoch; ``None`` for never.
         uri: ``registration_client_uri``.
         access_token: ``registration_access_token``.
     """
 
     client_id: str
     client_secret: Secret | None
+    client_secret_expires_at: int | None = None
     uri: str
     access_token: Secret
 
@@ -172,7 +175,7 @@ class ClientInformation:
             registration_access_token=None if access_token is None else Secret(access_token),
             registration_client_uri=_client_uri(document, issuer),
             client_id_issued_at=_time(document, "client_id_issued_at"),
-            client_secret_expires_at=_expiry(document, secret, now),
+            client_secret_expires_at=_expiry(document, secret, now, current),
         )
 
     def surprises(self, request: ClientMetadata) -> list[str]:
@@ -220,13 +223,15 @@ def _redirect_uris(document: Mapping[str, Any], request: ClientMetadata) -> tupl
         return request.redirect_uris
     if not isinstance(uris, list) or not uris or not all(uri in request.redirect_uris for uri in uris):
         raise bad_member("redirect_uris")
-    return tuple(uris)
+    return tuple(dict.fromkeys(uris))
 
 
 def _scope(document: Mapping[str, Any], request: ClientMetadata) -> tuple[str, ...]:
     granted = scopes(document)
     if granted is None:
         return request.scope
+    if not all(SCOPE.fullmatch(name) for name in granted):
+        raise bad_member("scope")
     if "openid" not in granted:
         raise ProtocolViolation("The client may not ask for openid, so nobody could sign in.", code="scope")
     return granted
@@ -264,8 +269,12 @@ def _name(document: Mapping[str, Any], request: ClientMetadata) -> str:
     return printable(name, limit=MAX_NAME)
 
 
-def _expiry(document: Mapping[str, Any], secret: Secret | None, now: float) -> int | None:
+def _expiry(
+    document: Mapping[str, Any], secret: Secret | None, now: float, current: Management | None
+) -> int | None:
     moment = _time(document, "client_secret_expires_at")
+    if moment is None and current is not None and secret == current.client_secret:
+        return current.client_secret_expires_at  # the same secret, about which nothing was said
     if not moment or secret is None:
         return None
     if moment <= now:

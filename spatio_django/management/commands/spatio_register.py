@@ -71,6 +71,8 @@ class Command(BaseCommand):
             self.attend(options)
         except SpatioError as error:
             raise CommandError(sentence(error)) from error
+        except KeyboardInterrupt:
+            raise CommandError("Interrupted. Run it again: what was kept, it knows.") from None
 
     def attend(self, options: dict[str, Any]) -> None:
         """Do what the options say."""
@@ -136,7 +138,7 @@ class Command(BaseCommand):
         if known is None:
             raise CommandError("This site is not registered at Spatio: there is nothing to --update.")
         if not registrar.differences(known, request):
-            self.say(f"Already registered as {known.client_id}; nothing to do.")
+            self.leave(known, request)
             return
         row, surprises = registrar.update(known, request, keeper)
         self.say(f"Changed {row.client_id}, which is for {', '.join(row.redirect_uris)}.")
@@ -148,10 +150,8 @@ class Command(BaseCommand):
         if named is not None and named.client_id != row.client_id:
             self.warn(f"SPATIO_CLIENT_ID is still {named.client_id}, and the settings win: change them.")
         elif named is None and isinstance(keeper, registrar.Environment):
-            self.say(
-                f"It is in {keeper.path}. Load that into the environment, and let your settings read it:"
-            )
-            self.say("\n".join(f'{name} = os.environ["{name}"]' for name in keeper.names))
+            self.say("Load that file into the environment, and let your settings read it:")
+            self.say("\n".join(f'{name} = os.environ["{name}"]' for name in keeper.variables(row)))
         for surprise in surprises:
             self.warn(surprise)
         self.warn_of_misfits(row)
@@ -178,5 +178,6 @@ def sentence(error: SpatioError) -> str:
         text += f" It says: {description}"
     if isinstance(error, ProviderUnavailable):
         minutes = math.ceil((error.retry_after or 0) / 60)
-        text += f" Try again in {minutes} minutes." if minutes else " Try again later."
+        unit = "minute" if minutes == 1 else "minutes"
+        text += f" Try again in {minutes} {unit}." if minutes else " Try again later."
     return f"{text} [{error.code}]"
