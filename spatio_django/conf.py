@@ -42,7 +42,7 @@ class Settings:
 
     def chosen_auth_method(self) -> str | None:
         """Give ``SPATIO_CLIENT_AUTH_METHOD`` if the site has set it: then it is what to register for, too."""
-        return getattr(settings, "SPATIO_CLIENT_AUTH_METHOD", None)
+        return getattr(settings, "SPATIO_CLIENT_AUTH_METHOD", None) or None
 
     @property
     def SPATIO_REDIRECT_URIS(self) -> tuple[str, ...]:

@@ -19,9 +19,9 @@ from spatio_django.conf import conf
 from spatio_django.env_file import EnvFile
 from spatio_django.exceptions import ConfigurationError, ProtocolViolation
 from spatio_django.models import SpatioClient, authoritative
+from spatio_django.oidc.authorization import SCOPE_NAME
 from spatio_django.oidc.registration import (
     MAX_NAME,
-    SCOPE,
     URI_MEMBERS,
     AuthMethod,
     ClientInformation,
@@ -105,7 +105,7 @@ def _scope(wish: Wish, before: Mapping[str, Any]) -> tuple[str, ...]:
     said = before.get("scope", "") if wish.scope is None else wish.scope
     needed = conf.SPATIO_SCOPES if wish.scope is None else ("openid",)
     scope = tuple(dict.fromkeys((*needed, *said.split())))
-    if strays := [name for name in scope if not SCOPE.fullmatch(name)]:
+    if strays := [name for name in scope if not SCOPE_NAME.fullmatch(name)]:
         raise ConfigurationError(f"{strays[0]!a} is no name of a scope.", code="scope")
     return scope
 

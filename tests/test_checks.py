@@ -306,6 +306,8 @@ ONE_CHANGE = [
     ("E063", {"SPATIO_BASE_URL": "example.com"}),
     ("E063", {"SPATIO_BASE_URL": "https://example.com/app"}),
     ("E063", {"SPATIO_BASE_URL": "https://[example"}),
+    ("E063", {"SPATIO_REDIRECT_URIS": "nonsense"}),
+    ("E063", {"SPATIO_REDIRECT_URIS": ["https://example.com"]}),
     ("E063", {"SPATIO_SCOPES": ["openid profile"]}),
     ("E063", {"SPATIO_SCOPES": ["openid", ""]}),
     ("E063", {"SPATIO_HTTP_PROXY": ""}),
@@ -427,6 +429,8 @@ FINE = [
     {"SPATIO_BASE_URL": "https://example.com/", "ALLOWED_HOSTS": ["inside.example"]},
     {"ALLOWED_HOSTS": [".EXAMPLE.com"]},
     {"SPATIO_CLIENT_ID": None, "SPATIO_CLIENT_SECRET": None, "SPATIO_BASE_URL": None},
+    {"SPATIO_CLIENT_AUTH_METHOD": None, "SPATIO_REDIRECT_URIS": None},
+    {"SPATIO_CLIENT_AUTH_METHOD": "", "SPATIO_REDIRECT_URIS": ""},
     {"SPATIO_CLIENT_ID": "client", "SPATIO_BASE_URL": "https://example.com"},
     {"SPATIO_CLIENT_ID": "client", "SPATIO_REDIRECT_URIS": "https://example.com/spatio/callback/"},
     {
@@ -653,9 +657,13 @@ def test_a_test_that_may_not_ask_the_database_is_left_in_peace() -> None:
 
 
 @pytest.mark.django_db
-def test_who_is_not_registered_hears_of_it() -> None:
+def test_who_is_not_registered_hears_of_it(settings: Any) -> None:
     """By a plain ``manage.py check``, as a warning: an error would keep other commands from running."""
     assert ids() == ["spatio.W031"]
+    assert "--base-url https://example.com" in str(found()[0].hint)
+    settings.SPATIO_ISSUER = "http://127.0.0.1:8765"
+    assert "--base-url http://localhost:8000" in str(found()[0].hint)
+    del settings.SPATIO_ISSUER
 
     register()
 

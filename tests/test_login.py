@@ -425,6 +425,21 @@ def test_the_redirect_uri_is_a_registered_one(
     assert flow.redirect_uri_for(rf.get("/", secure=secure, headers={"Host": host}), registered) == chosen
 
 
+@pytest.mark.parametrize(
+    "uris", ["nonsense", "https://[x/c/", "https://a.example/c/#x", "ftp://a.example/c/"]
+)
+def test_redirect_uris_in_the_settings_that_are_none_get_a_page(site: Site, settings: Any, uris: str) -> None:
+    """A mistake of the operator's, so it is told like one."""
+    settings.SPATIO_CLIENT_ID = "x"
+    settings.SPATIO_REDIRECT_URIS = "http://testserver/spatio/callback/"
+    assert site.begin(site.browser())
+    settings.SPATIO_REDIRECT_URIS = uris
+
+    response = site.browser().get("/spatio/login/")
+
+    assert (response.status_code, response.context["code"]) == (503, "redirect_uris")
+
+
 def test_a_site_that_is_not_registered_says_so(db: None, client: Client) -> None:
     """A page with a stable code, not a 500; the log names the command."""
     response = client.get("/spatio/login/?next=/other/")

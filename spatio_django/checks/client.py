@@ -8,14 +8,15 @@ from django.conf import settings
 from django.core import checks
 from django.db import connections, router, transaction
 
-from spatio_django import registration
+from spatio_django import fit, registration
 from spatio_django.checks.cookies import cookie_misfits
 from spatio_django.checks.reading import Found, is_issuer, text, usable_base_url
 from spatio_django.conf import conf
 from spatio_django.models import SpatioClient
 from spatio_django.oidc.registration import AUTH_METHODS
+from spatio_django.oidc.urls import is_loopback
 
-#: What :func:`spatio_django.registration.misfits` finds, by its codes.
+#: What :func:`spatio_django.fit.misfits` finds, by its codes.
 MISFITS = {
     "callback": "spatio.W032",
     "base_url": "spatio.W033",
@@ -36,8 +37,8 @@ def check_client(app_configs: object, **kwargs: Any) -> list[checks.CheckMessage
 
 def _client() -> Found:
     method = getattr(settings, "SPATIO_CLIENT_AUTH_METHOD", None)
-    if isinstance(method, str) and method not in AUTH_METHODS:
-        yield message_of(registration.unknown_method(method))
+    if method and isinstance(method, str) and method not in AUTH_METHODS:
+        yield message_of(fit.unknown_method(method))
     if text("SPATIO_CLIENT_SECRET") and not text("SPATIO_CLIENT_ID"):
         yield checks.Warning(
             "SPATIO_CLIENT_SECRET is set without SPATIO_CLIENT_ID, and is not used.",
@@ -62,21 +63,26 @@ def _registration() -> Found:
     if rows == []:
         yield checks.Warning(
             f"This site is not registered at {conf.SPATIO_ISSUER}: nobody can sign in yet.",
-            hint=registration.command([base_url] if base_url else []),
+            hint=fit.command([base_url] if base_url else example_base_urls()),
             id="spatio.W031",
         )
     uris: list[str] = []
     for row in rows or ():
-        uris = registration.uris_of(row)
+        uris = fit.uris_of(row)
         yield from misfits(row)
     yield from cookie_misfits([f"{base_url}/"] if base_url else uris)
 
 
+def example_base_urls() -> list[str]:
+    """Give what a site in development is reached at, if its provider is on this machine too."""
+    return ["http://localhost:8000"] if is_loopback(conf.SPATIO_ISSUER) else []
+
+
 def misfits(row: SpatioClient) -> Found:
     """Say what does not fit about *row*, as far as the settings can be read."""
-    kept = registration.is_stored(row)
+    kept = fit.is_stored(row)
     try:
-        for misfit in registration.misfits(row, now=time.time()):
+        for misfit in fit.misfits(row, now=time.time()):
             # Of the settings' method the check of the settings tells, which spatio_register waits for.
             if misfit.code != "auth_method" or kept:
                 yield message_of(misfit, stored=kept)
@@ -84,7 +90,7 @@ def misfits(row: SpatioClient) -> Found:
         return
 
 
-def message_of(misfit: registration.Misfit, *, stored: bool = False) -> checks.CheckMessage:
+def message_of(misfit: fit.Misfit, *, stored: bool = False) -> checks.CheckMessage:
     """
     Give *misfit* as a finding.
 

@@ -6,7 +6,7 @@ from typing import Any
 from django.conf import settings
 from django.core import checks
 
-from spatio_django import registration
+from spatio_django import fit
 from spatio_django.checks.addresses import addresses
 from spatio_django.checks.reading import Found
 
@@ -72,7 +72,7 @@ def refused(name: object, prefix: str) -> str:
 
 def cookie_misfits(uris: Sequence[str]) -> Found:
     """Judge the cookies' attributes by where Spatio leads back to; nothing is known without *uris*."""
-    hosts = [host for uri in uris if (host := registration.host_of(uri))]
+    hosts = [host for uri in uris if (host := fit.host_of(uri))]
     for prefix, consequence in cookies():
         domain = cookie(prefix, "DOMAIN")
         confined = hosts and domain and isinstance(domain, str)
@@ -87,7 +87,7 @@ def cookie_misfits(uris: Sequence[str]) -> Found:
             yield checks.Warning(
                 f"{prefix}_COOKIE_SECURE is on, and Spatio leads back to plain http, where browsers hold "
                 f"that cookie back (on localhost, some of them): {consequence}.",
-                hint=f"Serve https and register it: {registration.command([], '--force')}. In development: "
+                hint=f"Serve https and register it: {fit.command([], '--force')}. In development: "
                 f"{prefix}_COOKIE_SECURE = False",
                 id="spatio.W041",
             )

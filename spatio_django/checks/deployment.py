@@ -5,7 +5,7 @@ from typing import Any
 from django.conf import settings
 from django.core import checks
 
-from spatio_django import registration
+from spatio_django import fit
 from spatio_django.checks.client import in_force
 from spatio_django.checks.reading import Found, is_issuer, usable_base_url
 from spatio_django.conf import conf
@@ -27,17 +27,16 @@ def _deployment() -> Found:
         )
     base_url = usable_base_url()
     rows = () if base_url else in_force() or ()
-    uris = [f"{base_url}/"] if base_url else [uri for row in rows for uri in registration.uris_of(row)]
+    uris = [f"{base_url}/"] if base_url else [uri for row in rows for uri in fit.uris_of(row)]
     exposed = [uri for uri in uris if uri.startswith("http:") and not is_local(uri)]
     if exposed:
         yield checks.Warning(
             f"Spatio leads back to {', '.join(exposed)}: over plain http, anybody on the way reads along.",
-            hint=f"Serve https, and: {registration.command([], '--force')}. Mind SPATIO_BASE_URL, if it "
-            "is set.",
+            hint=f"Serve https, and: {fit.command([], '--force')}. Mind SPATIO_BASE_URL, if it is set.",
             id="spatio.W072",
         )
 
 
 def is_local(url: str) -> bool:
     """Tell whether *url* is on this machine."""
-    return registration.host_of(url).strip("[]") in LOOPBACK_HOSTS
+    return fit.host_of(url).strip("[]") in LOOPBACK_HOSTS

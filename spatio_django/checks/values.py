@@ -13,13 +13,14 @@ from django.template.loader import get_template
 from spatio_django import registration
 from spatio_django.checks.reading import Found, is_issuer, text, texts
 from spatio_django.conf import Settings, conf
+from spatio_django.oidc.authorization import SCOPE_NAME
 
 #: Settings that are text, and whether ``None`` (an environment variable that is not set) counts as unset.
 TEXTS = {
     "SPATIO_ISSUER": False,
     "SPATIO_CLIENT_ID": True,
     "SPATIO_CLIENT_SECRET": True,
-    "SPATIO_CLIENT_AUTH_METHOD": False,
+    "SPATIO_CLIENT_AUTH_METHOD": True,
     "SPATIO_BASE_URL": True,
     "SPATIO_HTTP_PROXY": True,
     "SPATIO_BASE_TEMPLATE": False,
@@ -29,8 +30,6 @@ FLAGS = ("SPATIO_CREATE_USERS", "SPATIO_LINK_VERIFIED_EMAIL")
 
 #: As the transport takes it.
 _PROXY = re.compile(r"https?://[\x21-\x7e]+")
-
-_SCOPE = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+")  # RFC 6749 §3.3
 
 
 def check_settings(app_configs: object, **kwargs: Any) -> list[checks.CheckMessage]:
@@ -70,8 +69,7 @@ def _types() -> Found:
             "SPATIO_SCOPES", "a list of texts", scopes, hint='SPATIO_SCOPES = ["openid", "profile", "email"]'
         )
     uris = getattr(settings, "SPATIO_REDIRECT_URIS", None)
-    listed = isinstance(uris, list | tuple) and all(isinstance(uri, str) for uri in uris)
-    if not (listed or uris is None or isinstance(uris, str)):
+    if readable_redirect_uris() is None:
         yield wrong_type(
             "SPATIO_REDIRECT_URIS",
             "a list of texts, or one with commas",
@@ -81,6 +79,14 @@ def _types() -> Found:
     timeout = getattr(settings, "SPATIO_HTTP_TIMEOUT", 5.0)
     if isinstance(timeout, bool) or not isinstance(timeout, int | float):
         yield wrong_type("SPATIO_HTTP_TIMEOUT", "a number", timeout, hint="SPATIO_HTTP_TIMEOUT = 5.0")
+
+
+def readable_redirect_uris() -> tuple[str, ...] | None:
+    """Give ``SPATIO_REDIRECT_URIS``, or ``None`` if it is neither a text nor a list of texts."""
+    try:
+        return conf.SPATIO_REDIRECT_URIS
+    except (AttributeError, TypeError):
+        return None
 
 
 def wrong_type(name: str, kind: str, value: object, *, hint: str) -> checks.CheckMessage:
@@ -111,6 +117,12 @@ def _values() -> Found:
             "is no origin: the path comes from the URLconf",
             hint='SPATIO_BASE_URL = "https://example.com"',
         )
+    if not all(map(registration.is_redirect_uri, readable_redirect_uris() or ())):
+        yield wrong_value(
+            "SPATIO_REDIRECT_URIS",
+            "has an entry that is no redirect URI",
+            hint='In full, as registered: SPATIO_REDIRECT_URIS = ["https://example.com/spatio/callback/"]',
+        )
     proxy = getattr(settings, "SPATIO_HTTP_PROXY", None)
     if isinstance(proxy, str) and not _PROXY.fullmatch(proxy):
         yield wrong_value(
@@ -119,7 +131,7 @@ def _values() -> Found:
             hint='SPATIO_HTTP_PROXY = "http://proxy.example.com:3128", or None',
         )
     scopes = texts("SPATIO_SCOPES")
-    if not all(_SCOPE.fullmatch(scope) for scope in scopes):
+    if not all(SCOPE_NAME.fullmatch(scope) for scope in scopes):
         yield wrong_value(
             "SPATIO_SCOPES",
             "has an entry that is no scope name",

@@ -35,7 +35,8 @@ RESERVED = frozenset(
     }
 )
 
-_SCOPE = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+")  # RFC 6749 §3.3
+#: What the name of a scope is made of.
+SCOPE_NAME = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+")  # RFC 6749 §3.3
 _CODE = re.compile(r"[\x20-\x7e]+")  # RFC 6749 §A.11
 
 
@@ -84,7 +85,7 @@ def authorization_url(
 
     OpenID Connect Core 1.0 §3.1.2.1, RFC 6749 §3.1, RFC 7636 §4.3.
     """
-    if "openid" not in scopes or not all(_SCOPE.fullmatch(scope) for scope in scopes):
+    if "openid" not in scopes or not all(SCOPE_NAME.fullmatch(scope) for scope in scopes):
         raise ConfigurationError("Scopes must be names, and openid one of them.", code="scope")
     for name in extra or ():
         if name in RESERVED:

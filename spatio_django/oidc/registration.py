@@ -8,6 +8,7 @@ from typing import Any, Literal, Self, cast, get_args
 
 from spatio_django.exceptions import ProtocolViolation, ProviderUnavailable
 from spatio_django.oidc.answer import Answer
+from spatio_django.oidc.authorization import SCOPE_NAME
 from spatio_django.oidc.discovery import require_endpoint
 from spatio_django.oidc.refusal import printable
 from spatio_django.oidc.responses import bad_member, raise_refusal, scopes, text
@@ -34,7 +35,6 @@ MAX_TIME = 253_402_300_800
 #: A client id is kept in a column that a unique constraint covers.
 _CLIENT_ID = re.compile(r"[\x20-\x7e]{1,255}")  # RFC 6749 §A.1
 _VSCHAR = re.compile(r"[\x20-\x7e]{1,4096}")  # RFC 6749 §A.2
-SCOPE = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+")  # RFC 6749 §3.3
 _HEADER_SAFE = re.compile(r"[\x21-\x7e]{1,8192}")
 
 
@@ -230,7 +230,7 @@ def _scope(document: Mapping[str, Any], request: ClientMetadata) -> tuple[str, .
     granted = scopes(document)
     if granted is None:
         return request.scope
-    if not all(SCOPE.fullmatch(name) for name in granted):
+    if not all(SCOPE_NAME.fullmatch(name) for name in granted):
         raise bad_member("scope")
     if "openid" not in granted:
         raise ProtocolViolation("The client may not ask for openid, so nobody could sign in.", code="scope")

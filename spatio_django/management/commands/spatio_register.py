@@ -9,7 +9,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
-from spatio_django import registrar, registration
+from spatio_django import fit, registrar, registration
 from spatio_django.conf import conf
 from spatio_django.exceptions import ProviderRefused, ProviderUnavailable, SpatioError
 from spatio_django.models import SpatioClient
@@ -70,7 +70,7 @@ class Command(BaseCommand):
         try:
             self.attend(options)
         except SpatioError as error:
-            raise CommandError(sentence(error)) from error
+            raise CommandError(told(error)) from error
         except KeyboardInterrupt:
             raise CommandError("Interrupted. Run it again: what was kept, it knows.") from None
 
@@ -86,7 +86,9 @@ class Command(BaseCommand):
             public=options["public"],
             uris={member: options[member] for member in URI_MEMBERS},
         )
-        named, known = registration.from_settings(), keeper.known()
+        named = registration.from_settings()
+        # The settings win; of their client the file knows more, and the database needn't be there.
+        known = keeper.known() if named is None or options["env_file"] else named
         if named is not None and (known is None or known.client_id != named.client_id):
             known = named
         if options["check"]:
@@ -109,7 +111,7 @@ class Command(BaseCommand):
         """Say whether the registration fits."""
         if known is None:
             raise CommandError("This site is not registered at Spatio. [not_registered]")
-        found = [f"{misfit.message} {misfit.hint}" for misfit in registration.misfits(known, now=time.time())]
+        found = [f"{misfit.message} {misfit.hint}" for misfit in fit.misfits(known, now=time.time())]
         found = found or registrar.differences(known, registrar.wanted(wish, known))
         if found:
             raise CommandError(
@@ -119,7 +121,7 @@ class Command(BaseCommand):
 
     def leave(self, known: SpatioClient, request: ClientMetadata) -> None:
         """Say that there is a registration, and how it differs from what is wanted now."""
-        if lost := [misfit for misfit in registration.misfits(known, now=time.time()) if misfit.lost]:
+        if lost := [misfit for misfit in fit.misfits(known, now=time.time()) if misfit.lost]:
             raise CommandError(f"Registered as {known.client_id}. {lost[0].message} {lost[0].hint}")
         if found := registrar.differences(known, request):
             ways = "--force makes a new registration"
@@ -151,14 +153,14 @@ class Command(BaseCommand):
             self.warn(f"SPATIO_CLIENT_ID is still {named.client_id}, and the settings win: change them.")
         elif named is None and isinstance(keeper, registrar.Environment):
             self.say("Load that file into the environment, and let your settings read it:")
-            self.say("\n".join(f'{name} = os.environ["{name}"]' for name in keeper.variables(row)))
+            self.say("\n".join(f'{name} = os.environ.get("{name}")' for name in keeper.variables(row)))
         for surprise in surprises:
             self.warn(surprise)
         self.warn_of_misfits(row)
 
     def warn_of_misfits(self, row: SpatioClient) -> None:
         """Tell in time what will go wrong."""
-        for misfit in registration.misfits(row, now=time.time()):
+        for misfit in fit.misfits(row, now=time.time()):
             self.warn(f"{misfit.message} {misfit.hint}")
 
     def say(self, sentence: str) -> None:
@@ -171,12 +173,14 @@ class Command(BaseCommand):
         self.stderr.write(self.style.WARNING(sentence))
 
 
-def sentence(error: SpatioError) -> str:
+def told(error: SpatioError) -> str:
     """Tell an operator what happened and when to try again, with the code that the documentation explains."""
     text = str(error)
     if isinstance(error, ProviderRefused) and (description := error.context.get("description")):
         text += f" It says: {description}"
     if isinstance(error, ProviderUnavailable):
+        if "endpoint" in error.context:
+            text = f"{text.rstrip('.')}: {error.context['endpoint']}."
         minutes = math.ceil((error.retry_after or 0) / 60)
         unit = "minute" if minutes == 1 else "minutes"
         text += f" Try again in {minutes} {unit}." if minutes else " Try again later."
