@@ -218,7 +218,7 @@ def update(row: SpatioClient, request: ClientMetadata, keeper: Keeper) -> tuple[
 
     Raises:
         ConfigurationError: ``not_manageable``, if the provider gave no address and token for that.
-        SpatioError: Nothing was kept.
+        SpatioError: Nothing was kept, but new secrets if the answer brought any.
 
     RFC 7592 §2.2.
     """
@@ -235,7 +235,13 @@ def update(row: SpatioClient, request: ClientMetadata, keeper: Keeper) -> tuple[
         access_token=token,
     )
     with keeper.keeping() as keep:
-        answer = get_client().update_registration(request, current)
+
+        def salvage(left: Management) -> None:
+            if left != current:
+                row.client_secret, row.registration_access_token = left.client_secret, left.access_token
+                keep(row)
+
+        answer = get_client().update_registration(request, current, keep=salvage)
         fill(row, request, answer)
         keep(row)
     return row, answer.surprises(request)

@@ -401,6 +401,35 @@ def test_an_update_that_fails_changes_nothing(
     run(*BASE, "--client-name", "Example", "--update")
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"redirect_uris": ["https://evil.example/"]},
+        {"scope": "read:*"},
+        {"client_id": "other"},
+        {"registration_access_token": "not a token"},
+    ],
+)
+def test_new_secrets_in_an_update_that_does_not_hold_are_kept(
+    misbehaviour: Misbehaviour, changes: dict[str, Any]
+) -> None:
+    """The old ones may be dead. But not what is another client's, or can't be read."""
+    run(*BASE)
+    before = SpatioClient.objects.get()
+    lie = {"client_secret": "fresh", "registration_access_token": "reg_fresh", **changes}
+    misbehaviour.json(f"/oauth2/register/{before.client_id}", **lie)
+
+    refused(*BASE, "--client-name", "Example", "--update")
+
+    row = SpatioClient.objects.get()
+    kept = (row.client_secret, row.registration_access_token)
+    if changes.keys() & {"client_id", "registration_access_token"}:
+        assert kept == (before.client_secret, before.registration_access_token)
+    else:
+        assert kept == (Secret("fresh"), Secret("reg_fresh"))
+    assert (row.redirect_uris, row.requested) == (before.redirect_uris, before.requested)
+
+
 @pytest.mark.parametrize("column", ["registration_client_uri", "access_ciphertext"])
 def test_no_way_to_change_it_is_told(column: str) -> None:
     """Spatio documents neither that there is one, nor what it does."""

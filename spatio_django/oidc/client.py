@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from spatio_django.exceptions import ConfigurationError, ProtocolViolation
+from spatio_django.exceptions import ConfigurationError, ProtocolViolation, SpatioError
 from spatio_django.oidc.cache import Copy, Documents
 from spatio_django.oidc.discovery import ProviderMetadata, fetch_metadata, fetch_registration_endpoint
 from spatio_django.oidc.id_token import check_id_token
@@ -188,9 +188,15 @@ class Client:
         answer = self._http.post_json(endpoint, request.to_document(), limit=REGISTRATION_LIMIT)
         return ClientInformation.from_answer(answer, request=request, issuer=self.issuer, now=self._clock())
 
-    def update_registration(self, request: ClientMetadata, current: Management) -> ClientInformation:
+    def update_registration(
+        self, request: ClientMetadata, current: Management, *, keep: Callable[[Management], None]
+    ) -> ClientInformation:
         """
         Replace everything that is registered about this client by *request*.
+
+        Args:
+            keep: Called with what is left of an answer that does not hold: the secrets in it may be the only
+                ones that are good from now on.
 
         Raises:
             ProtocolViolation: ``registration_client_uri``, if it is not where the registration endpoint is:
@@ -209,9 +215,13 @@ class Client:
         answer = self._http.put_json(
             current.uri, document, bearer=current.access_token, limit=REGISTRATION_LIMIT
         )
-        return ClientInformation.from_answer(
-            answer, request=request, issuer=self.issuer, now=self._clock(), current=current
-        )
+        try:
+            return ClientInformation.from_answer(
+                answer, request=request, issuer=self.issuer, now=self._clock(), current=current
+            )
+        except SpatioError:
+            keep(current.renewed_by(answer))
+            raise
 
     def _fetch_metadata(self) -> dict[str, Any]:
         document = fetch_metadata(self.issuer, http=self._http)

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Literal, Self, cast, get_args
 
@@ -92,6 +92,29 @@ class Management:
     client_secret_expires_at: int | None = None
     uri: str
     access_token: Secret
+
+    def renewed_by(self, answer: Answer) -> Self:
+        """
+        Give this with the secrets that *answer* brings, whatever else is in it.
+
+        A provider may give new ones with each change, and then the old ones are dead, even if the rest of
+        the answer is of no use.
+
+        RFC 7592 §3, §5.
+        """
+        try:
+            document = answer.json_object()
+            secret = text(document, "client_secret", _VSCHAR)
+            access_token = text(document, "registration_access_token", _HEADER_SAFE)
+        except ProtocolViolation:
+            return self
+        if answer.status != 200 or document.get("client_id") != self.client_id:
+            return self
+        return replace(
+            self,
+            client_secret=self.client_secret if secret is None else Secret(secret),
+            access_token=self.access_token if access_token is None else Secret(access_token),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
