@@ -14,6 +14,9 @@ from django.test import Client
 from spatio_django.links import login_url
 from tests.conftest import Site
 
+#: All of them; some ask for a fixture that does by its name, which the marker's own rule can't see.
+pytestmark = pytest.mark.provider
+
 User = get_user_model()
 PAGES = ("/editors/", "/staff/", "/checked/")
 
