@@ -314,6 +314,21 @@ def check_button(visitor: Visitor) -> None:
     assert (foreground + 0.05) / (background + 0.05) >= 4.5
 
 
+def test_another_account_is_used_where_forms_lead_to_this_site_only(
+    visit: Callable[..., Visitor], settings: Any
+) -> None:
+    """Signed in, not allowed, signed out, and on to Spatio: no redirect after a form is held against it."""
+    settings.MIDDLEWARE = [f"{__name__}.narrow_policy", *settings.MIDDLEWARE]
+    visitor = visit()
+    visitor.signs_in()
+    visitor.open("/editors/")
+    visitor.reads("This page is not for you")
+
+    visitor.press("Use another account")
+
+    visitor.reads("The library wants to sign you in")
+
+
 def narrow_policy(
     get_response: Callable[[HttpRequest], HttpResponse],
 ) -> Callable[[HttpRequest], HttpResponse]:
