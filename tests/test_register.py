@@ -654,6 +654,29 @@ def test_settings_that_name_a_client_win(spatio: FakeSpatio, settings: Any) -> N
     run(*BASE, "--force", warned="SPATIO_CLIENT_ID is still from-the-environment")
 
 
+def test_a_file_with_another_client_than_the_settings_is_not_in_force(env: Path, settings: Any) -> None:
+    """The settings win over a file that nobody loaded."""
+    run(*BASE, "--env-file", str(env))
+    assert "Already registered as" in run(*BASE, "--env-file", str(env))
+    settings.SPATIO_CLIENT_ID, settings.SPATIO_CLIENT_SECRET = "from-the-environment", "hush"
+    settings.SPATIO_REDIRECT_URIS = [URI]
+
+    assert "Already registered as from-the-environment" in run(*BASE, "--env-file", str(env))
+
+
+def test_ctrl_c_ends_it_with_a_sentence() -> None:
+    """Here in the middle of a query; whatever was being kept is kept whole, or not at all."""
+
+    def interrupt(execute: Any, sql: str, *rest: Any) -> Any:
+        raise KeyboardInterrupt
+
+    with connection.execute_wrapper(interrupt):
+        assert refused(*BASE).startswith("Interrupted.")
+
+    assert SpatioClient.objects.count() == 0
+    run(*BASE)
+
+
 def test_a_client_in_the_settings_needs_no_database(settings: Any) -> None:
     """Continuous integration often has none."""
     settings.SPATIO_CLIENT_ID, settings.SPATIO_CLIENT_SECRET = "from-the-environment", "hush"
