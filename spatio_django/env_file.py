@@ -10,8 +10,9 @@ from pathlib import Path
 from spatio_django.exceptions import ConfigurationError
 
 _ASSIGNMENT = re.compile(r"\s*(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)\s*=\s*(.*?)\s*")
-#: What Docker, systemd, shells and the libraries for such files read as it stands.
-_PLAIN = re.compile(r"[A-Za-z0-9._~+/=:@%,-]*")
+#: What Docker, systemd, shells and the libraries for such files read as it stands. No tilde: to a shell,
+#: ``~ada`` is somebody's home.
+_PLAIN = re.compile(r"[A-Za-z0-9._+/=:@%,-]*")
 #: What all of them but Docker, which knows no quotes, read the same in single quotes.
 _QUOTABLE = re.compile(r"[\x20-\x26\x28-\x5b\x5d-\x7e]*")
 

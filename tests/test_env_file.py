@@ -128,6 +128,8 @@ def test_what_is_no_file_is_not_replaced(path: Path) -> None:
 
 def test_a_value_that_readers_disagree_about_is_refused(file: EnvFile, path: Path) -> None:
     """Better no file than one that gives a shell another secret than Docker."""
+    write(file, {"ID": "~root"})
+    assert "ID='~root'\n" in path.read_text()
     write(file, {"ID": "with space $HOME # and more"})
     assert "ID='with space $HOME # and more'\n" in path.read_text()
 
