@@ -91,3 +91,16 @@ def nobody_is_here() -> bool:
     """Tell whether no sign-in has left anything behind."""
     users, accounts = get_user_model().objects, SpatioAccount.objects
     return not (users.exists() or accounts.exists() or SpatioToken.objects.exists())
+
+
+def check_what_is_left(issuer: str, claims: dict[str, Any]) -> None:
+    """See the account, the user and the grant of the first sign-in."""
+    account = SpatioAccount.objects.get()
+    assert (account.issuer, account.sub) == (issuer, claims["sub"])
+    assert account.claims == claims
+    user = get_user_model().objects.get()
+    assert (user.get_username(), user.email) == ("ada", "ada@example.com")
+    grant = SpatioToken.objects.get()
+    assert grant.scopes == {"openid", "profile", "email"}
+    assert grant.access_token
+    assert grant.refresh_token
