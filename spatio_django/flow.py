@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -28,8 +29,10 @@ from spatio_django.oidc.secret import Secret
 from spatio_django.pending import LIFETIME, MAX_COOKIE_BYTES, PendingLogin, cookie_name, flow_cookies
 from spatio_django.provider import get_client
 
-#: Expired states that one callback clears away: more than it adds, so that the table stays small.
-CLEARED_PER_CALLBACK = 10
+#: How a state's digest begins, in hexadecimal, whose callback clears expired ones away: one in sixteen.
+CLEARING = "0"
+#: Expired states cleared away then: more than come to be meanwhile, so that the table stays small.
+CLEARED_AT_ONCE = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,6 +111,7 @@ def begin(
     client = get_client()
     pending = PendingLogin(
         issuer=conf.SPATIO_ISSUER,
+        client_id=registered.client_id,
         state=authorization.new_secret(),
         nonce=authorization.new_secret(),
         code_verifier=authorization.new_secret(),
@@ -162,10 +166,10 @@ def recall(request: HttpRequest) -> tuple[PendingLogin, registration.Registratio
         # The name holds only a part of a digest; the state itself is compared too, in constant time.
         if pending is None or pending.state != Secret(state) or pending.issuer != conf.SPATIO_ISSUER:
             continue
-        registered = registration.current()
+        registered = registration.of_client(pending.client_id)
         # Begun for this very address: a login begun at a host without https must not end at one with it, or
         # its cookie, which any subdomain may set, would be as good as one with the prefix.
-        if pending.redirect_uri == redirect_uri_for(request, registered):
+        if registered and pending.redirect_uri == redirect_uri_for(request, registered):
             return pending, registered
     raise LoginNotFound("No login of this browser is waiting for this callback.", code="state")
 
@@ -188,20 +192,16 @@ def complete(
     metadata = client.metadata()
     if not ConsumedState.consume(pending.digest, lifetime=LIFETIME + 60):
         raise LoginNotFound("This callback was used before.", code="state_used")
-    with suppress(DatabaseError):  # housekeeping: not worth a sign-in
-        ConsumedState.forget_expired(most=CLEARED_PER_CALLBACK)
+    if pending.digest.startswith(CLEARING):
+        with suppress(DatabaseError):  # housekeeping: not worth a sign-in
+            ConsumedState.forget_expired(most=CLEARED_AT_ONCE)
     code = authorization.read_callback(
         dict(request.GET.lists()),
         state=pending.state,
         issuer=pending.issuer,
         iss_required=metadata.authorization_response_iss_parameter_supported,
     )
-    tokens = client.exchange_code(
-        registered.credentials,
-        code=code,
-        redirect_uri=pending.redirect_uri,
-        code_verifier=pending.code_verifier,
-    )
+    tokens = redeem(code, pending, registered)
     id_token_claims = client.verify_id_token(
         tokens.id_token,
         client_id=registered.client_id,
@@ -234,6 +234,33 @@ def complete(
         scopes=tuple(scopes),
         next_url=pending.next_url,
     )
+
+
+def redeem(code: Secret, pending: PendingLogin, registered: registration.Registration) -> TokenResponse:
+    """
+    Exchange the code of *pending* for tokens.
+
+    A second time only if Spatio does not take the credentials, which another process has renewed since this
+    one read them: a client that failed to authenticate has not used the code up.
+
+    Raises:
+        SpatioError: As :meth:`~spatio_django.oidc.client.Client.exchange_code`.
+
+    RFC 6749 §4.1.3 and §5.2.
+    """
+    exchange = partial(
+        get_client().exchange_code,
+        code=code,
+        redirect_uri=pending.redirect_uri,
+        code_verifier=pending.code_verifier,
+    )
+    try:
+        return exchange(registered.credentials)
+    except ProviderRefused as error:
+        renewed = registration.renewed(registered) if error.code == "invalid_client" else None
+        if renewed is None:
+            raise
+    return exchange(renewed.credentials)
 
 
 def merged(id_token_claims: Mapping[str, Any], userinfo: Mapping[str, Any]) -> dict[str, Any]:

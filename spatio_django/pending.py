@@ -24,7 +24,7 @@ LIFETIME = 600
 MAX_FLOWS = 8
 MAX_COOKIE_BYTES = 4096
 #: Names the layout of what is sealed, so that an older release's cookie is not misread.
-COOKIE_CONTEXT = "flow.2:"
+COOKIE_CONTEXT = "flow.3:"
 
 _NAME = re.compile(r"(?:__Host-)?spatio_flow_[0-9a-f]{16}")
 
@@ -35,6 +35,7 @@ class PendingLogin:
     One login on its way through Spatio.
 
     Attributes:
+        client_id: Whose code will come back; a site may register anew meanwhile.
         created: Seconds since the epoch.
         connect_to: Primary key, as text, of the signed-in user who asked to connect an account; ``None`` for
             a sign-in.
@@ -42,6 +43,7 @@ class PendingLogin:
     """
 
     issuer: str
+    client_id: str
     state: Secret
     nonce: Secret
     code_verifier: Secret
@@ -71,9 +73,8 @@ class PendingLogin:
         """Encrypt it for its cookie."""
         parts = [
             self.issuer,
-            self.state.reveal(),
-            self.nonce.reveal(),
-            self.code_verifier.reveal(),
+            self.client_id,
+            [secret.reveal() for secret in (self.state, self.nonce, self.code_verifier)],
             self.redirect_uri,
             self.next_url,
             self.created,
@@ -92,16 +93,16 @@ class PendingLogin:
             text = key_ring().open(value, context=COOKIE_CONTEXT + name).reveal()
         except Undecryptable:
             return None
-        issuer, state, nonce, verifier, redirect_uri, next_url, created, ask, connect_to, done = json.loads(
-            text
-        )
+        issuer, client_id, secrets, redirect_uri, next_url, created, ask, connect_to, done = json.loads(text)
         if not -60 <= time.time() - created < LIFETIME:
             return None
+        state, nonce, code_verifier = map(Secret, secrets)
         return cls(
             issuer=issuer,
-            state=Secret(state),
-            nonce=Secret(nonce),
-            code_verifier=Secret(verifier),
+            client_id=client_id,
+            state=state,
+            nonce=nonce,
+            code_verifier=code_verifier,
             redirect_uri=redirect_uri,
             next_url=next_url,
             created=created,

@@ -1,12 +1,14 @@
 """Who this site is at the provider: the registration in force, and its redirect URIs."""
 
 import re
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 from urllib.parse import urlsplit
 
 from django.conf import settings
+from django.db import connections, router
 from django.urls import get_script_prefix, reverse, set_script_prefix
 
 from spatio_django.conf import conf
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
 
 #: What the provider takes (the contract, section 5).
 MAX_REDIRECT_URIS = 10
+#: Seconds for which a process goes on with the stored registration that it read.
+KNOWN_FOR = 10.0
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _HOST = re.compile(r"[a-z0-9_](?:[a-z0-9_.-]*[a-z0-9_])?|[0-9a-f:.]+")
@@ -89,10 +93,16 @@ def current() -> Registration:
     """
     Give the registration in force: the settings, or else what ``spatio_register`` stored.
 
+    A process asks its database every :data:`KNOWN_FOR` seconds at most. What another process registers
+    meanwhile may be missing, so :func:`of_client` and :func:`renewed` look again.
+
     Raises:
         ConfigurationError: ``not_registered``, ``auth_method`` or ``redirect_uris``.
         Undecryptable: The row was written under a key that this site no longer has.
     """
+    known = None if conf.SPATIO_CLIENT_ID else _known.get(conf.SPATIO_ISSUER)
+    if known is not None and time.monotonic() - known[0] < KNOWN_FOR:
+        return known[1]
     row = in_force()
     if row is None:
         raise ConfigurationError(
@@ -100,6 +110,64 @@ def current() -> Registration:
             code="not_registered",
             issuer=conf.SPATIO_ISSUER,
         )
+    found = as_registration(row)
+    # Not what a transaction read: it may be rolled back.
+    if row.pk and not connections[router.db_for_write(SpatioClient)].in_atomic_block:
+        _known[conf.SPATIO_ISSUER] = (time.monotonic(), found)
+    return found
+
+
+#: By issuer: when the stored registration was read, on the monotonic clock, and what it was.
+_known: dict[str, tuple[float, Registration]] = {}
+
+
+def forget() -> None:
+    """Ask the database again the next time."""
+    _known.clear()
+
+
+def of_client(client_id: str) -> Registration | None:
+    """
+    Give the registration that has that client id, even if the site has registered anew since.
+
+    Raises:
+        ConfigurationError, Undecryptable: As :func:`current`.
+    """
+    registered = current()
+    return registered if registered.client_id == client_id else stored_client(client_id)
+
+
+def renewed(registered: Registration) -> Registration | None:
+    """
+    Give *registered* as the database has it now, or ``None`` if nothing changed.
+
+    For a client that the provider does not know by these credentials: another process may have changed them.
+
+    Raises:
+        ConfigurationError, Undecryptable: As :func:`current`.
+    """
+    forget()
+    found = of_client(registered.client_id)
+    return None if found == registered else found
+
+
+def stored_client(client_id: str) -> Registration | None:
+    """Give the stored registration of the configured issuer that has that client id, or ``None``."""
+    rows = authoritative(SpatioClient).filter(issuer=conf.SPATIO_ISSUER, client_id=client_id)
+    # Compared here too: as in stored().
+    same = (row for row in rows if (row.issuer, row.client_id) == (conf.SPATIO_ISSUER, client_id))
+    row = next(same, None)
+    return None if row is None else as_registration(row)
+
+
+def as_registration(row: SpatioClient) -> Registration:
+    """
+    Give *row* with its secret opened.
+
+    Raises:
+        ConfigurationError: ``auth_method``.
+        Undecryptable: The row was written under a key that this site no longer has.
+    """
     return Registration(
         client_id=row.client_id,
         client_secret=row.client_secret,

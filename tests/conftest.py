@@ -11,7 +11,7 @@ from django.core.management import call_command
 from django.db import connections
 from django.test import Client
 
-from spatio_django import provider, tokens
+from spatio_django import provider, registration, tokens
 from spatio_django.testing import FakeSpatio
 from tests.misbehaving import Misbehaviour
 
@@ -20,9 +20,10 @@ T = TypeVar("T")
 
 @pytest.fixture(autouse=True)
 def fresh_process() -> Iterator[None]:
-    """Let each test begin like a new process: no client, no cached documents, no remembered sessions."""
+    """Let each test begin like a new process: no client, no cached documents, nothing remembered."""
     cache.clear()
     tokens.memo.clear()
+    registration.forget()
     yield
     provider.close()
 

@@ -1,5 +1,6 @@
 """The callback: every outcome is a redirect or a page of ours."""
 
+import hashlib
 import json
 import logging
 from concurrent.futures import ThreadPoolExecutor
@@ -13,9 +14,11 @@ from django.contrib.auth.signals import user_login_failed
 from django.core.management import call_command
 from django.db import OperationalError, connection
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 from django.urls import include, path
 
-from spatio_django.models import ConsumedState, SpatioAccount, SpatioToken
+from spatio_django import flow
+from spatio_django.models import ConsumedState, SpatioAccount, SpatioClient, SpatioToken
 from spatio_django.oidc.secret import Secret
 from spatio_django.pending import LIFETIME
 from spatio_django.testing import FakeSpatio
@@ -229,6 +232,70 @@ def test_ten_callbacks_at_once_make_one_token_call(site: Site) -> None:
 
 
 @pytest.mark.django_db(transaction=True)
+def test_a_warm_sign_in_asks_little_of_the_database(site: Site) -> None:
+    """
+    Nothing for the click; for the callback the state, the account with its user, and the grant.
+
+    The rest is Django's: it looks for a free session key, makes the session, writes it, and notes the login.
+    """
+    site.sign_in(site.browser())
+    browser = site.browser()
+
+    with CaptureQueriesContext(connection) as click:
+        url = site.begin(browser)
+    callback = site.authorize(url)
+    with CaptureQueriesContext(connection) as back:
+        assert browser.get(callback).status_code == 302
+
+    assert statements(click) == []
+    cleared = hashlib.sha256(parse_qs(urlsplit(url).query)["state"][0].encode()).hexdigest()[0] == "0"
+    assert len(statements(back)) == 7 + cleared, "\n".join(statements(back))
+    assert sum("spatio_django" in statement for statement in statements(back)) == 3 + cleared
+
+
+def statements(queries: CaptureQueriesContext) -> list[str]:
+    """Give the statements but those that begin and end transactions."""
+    return [query["sql"] for query in queries if not query["sql"].startswith(("BEGIN", "COMMIT"))]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_secret_that_another_host_renewed_stops_nobody(site: Site) -> None:
+    """A process that knows the old one reads the row again, and redeems the code with the new one."""
+    row = SpatioClient.objects.get()
+    renewed, row.client_secret = row.secret_ciphertext, Secret("old")
+    row.save()
+    browser = site.browser()
+
+    refused = browser.get(site.authorize(site.begin(browser)))
+    assert_refused(refused, "invalid_client", 403)
+    assert len(site.spatio.calls("/oauth2/token")) == 1  # there was nothing newer to try
+
+    callback = site.authorize(site.begin(browser))
+    SpatioClient.objects.update(secret_ciphertext=renewed)
+    assert browser.get(callback).status_code == 302
+    assert len(site.spatio.calls("/oauth2/token")) == 3
+    assert site.sign_in(site.browser()).status_code == 302
+    assert len(site.spatio.calls("/oauth2/token")) == 4
+
+
+def test_a_site_that_registers_anew_meanwhile_completes_what_it_began(site: Site) -> None:
+    """The code was given to the old client, so the old client redeems it."""
+    browser = site.browser()
+    before = SpatioClient.objects.get()
+    callback = site.authorize(site.begin(browser))
+    call_command("spatio_register", "--base-url", Site.origin, "--force", verbosity=0)
+
+    assert browser.get(callback).status_code == 302
+    assert SpatioToken.objects.get().client_id == before.client_id
+    assert site.sign_in(site.browser()).status_code == 302
+    assert SpatioToken.objects.exclude(client_id=before.client_id).count() == 1
+
+    callback = site.authorize(site.begin(browser))
+    SpatioClient.objects.exclude(pk=before.pk).delete()
+    assert_refused(browser.get(callback), "state", 400)
+
+
+@pytest.mark.django_db(transaction=True)
 def test_logins_begun_at_once_are_both_kept(site: Site) -> None:
     """Two clicks that start from the same cookies: the browser gets two cookies, and neither is lost."""
     browser = site.browser()
@@ -322,6 +389,7 @@ def test_housekeeping_that_fails_stops_nobody(site: Site, monkeypatch: pytest.Mo
         raise OperationalError("locked")
 
     monkeypatch.setattr(ConsumedState, "forget_expired", fail)
+    monkeypatch.setattr(flow, "CLEARING", "")  # each callback's turn
 
     assert site.sign_in(site.browser()).status_code == 302
 
@@ -412,15 +480,20 @@ def test_a_pending_login_dies_of_age(site: Site, monkeypatch: pytest.MonkeyPatch
 
 
 def test_used_states_are_forgotten_when_their_time_is_over(site: Site) -> None:
-    """Each callback clears a few away, so the table stays small without a job."""
-    old = [ConsumedState(digest=f"{number:064x}", expires_ms=1) for number in range(15)]
+    """One callback in sixteen clears a hundred away, so the table stays small without a job."""
+    old = [ConsumedState(digest=f"{number:064x}", expires_ms=1) for number in range(115)]
     ConsumedState.objects.bulk_create(old)
+    by_turn: dict[bool, tuple[Client, str]] = {}
+    while len(by_turn) < 2:
+        browser = site.browser()
+        url = site.begin(browser)
+        state = parse_qs(urlsplit(url).query)["state"][0]
+        by_turn[hashlib.sha256(state.encode()).hexdigest()[0] == "0"] = (browser, url)
 
-    site.sign_in(site.browser())
-    assert ConsumedState.objects.count() == 6
-
-    site.sign_in(site.browser())
-    assert ConsumedState.objects.count() == 2
+    for its_turn, left in ((False, 116), (True, 17)):
+        browser, url = by_turn[its_turn]
+        assert browser.get(site.authorize(url)).status_code == 302
+        assert ConsumedState.objects.count() == left
 
 
 def test_iss_of_another_issuer_is_refused_before_anything_else(site: Site) -> None:

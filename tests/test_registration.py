@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from django.db import transaction
 
 from spatio_django import registration
 from spatio_django.exceptions import ConfigurationError
@@ -80,6 +81,56 @@ def test_a_site_without_registration_is_told_the_command() -> None:
     with pytest.raises(ConfigurationError, match="spatio_register") as caught:
         registration.current()
     assert caught.value.code == "not_registered"
+
+
+# Remembered
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_process_reads_the_row_every_ten_seconds_at_most(
+    django_assert_num_queries: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A busy site would read the same row for each click, and for each callback."""
+    client().save()
+    with django_assert_num_queries(1):
+        assert registration.current() == registration.current()
+
+    monkeypatch.setattr(registration, "KNOWN_FOR", 0)
+    with django_assert_num_queries(1):
+        registration.current()
+
+
+def test_what_a_transaction_reads_is_not_remembered() -> None:
+    """It may be rolled back; then the client never was."""
+    with transaction.atomic():
+        client().save()
+        assert registration.current().client_id == "abc"
+        transaction.set_rollback(True)
+
+    with pytest.raises(ConfigurationError) as caught:
+        registration.current()
+    assert caught.value.code == "not_registered"
+
+
+@pytest.mark.django_db(transaction=True)
+def test_what_another_process_changed_is_found_when_it_matters() -> None:
+    """``current()`` may be seconds old; asked for a certain client, or after a refusal, the row is read."""
+    client().save()
+    old = registration.current()
+    client(client_id="new").save()
+    SpatioClient.objects.filter(client_id="abc").update(auth_method="client_secret_post")
+
+    assert registration.current() == old
+    assert registration.of_client("abc") == old
+    assert registration.of_client("ABC") is None  # some databases take it for "abc"
+    newest = registration.of_client("new")
+    assert newest is not None
+    assert newest.client_id == "new"
+    changed = registration.renewed(old)
+    assert changed is not None
+    assert (changed.client_id, changed.auth_method) == ("abc", "client_secret_post")
+    assert registration.renewed(changed) is None
+    assert registration.current() == newest
 
 
 # Redirect URIs
