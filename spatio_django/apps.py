@@ -25,9 +25,6 @@ class SpatioConfig(AppConfig):
             sender=self.get_model("SpatioToken"),
             dispatch_uid="spatio_django.grant_deleted",
         )
-        for check in checks.SETTINGS_CHECKS:
-            register(check, "spatio", "spatio_settings")
-        for check in checks.DATABASE_CHECKS:
-            register(check, "spatio")
-        for check in checks.DEPLOYMENT_CHECKS:
-            register(check, "spatio", deploy=True)
+        register(checks.check_site, "spatio", "spatio_settings")
+        register(checks.check_database, "spatio")
+        register(checks.check_for_deployment, "spatio", deploy=True)

@@ -5,7 +5,7 @@ import logging
 import secrets
 import time
 from collections.abc import Collection
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from django.conf import settings
 from django.contrib import auth
@@ -15,9 +15,11 @@ from django.db import DatabaseError, router
 from django.http import HttpRequest
 
 from spatio_django.exceptions import SessionEnded, TokenUnavailable, Undecryptable
-from spatio_django.flow import CompletedLogin
 from spatio_django.models import SpatioAccount, SpatioToken, authoritative, from_now
 from spatio_django.oidc.id_token import LEEWAY
+
+if TYPE_CHECKING:
+    from spatio_django.flow import CompletedLogin
 
 logger = logging.getLogger("spatio_django")
 
@@ -28,7 +30,7 @@ SESSION_KEY = "_spatio_grant"
 KEPT_CLAIMS = ("iss", "sub", "aud", "azp", "auth_time", "iat")
 
 
-def store(request: HttpRequest, login: CompletedLogin, account: SpatioAccount) -> SpatioToken:
+def store(request: HttpRequest, login: "CompletedLogin", account: SpatioAccount) -> SpatioToken:
     """
     Keep what *login* gave, and let the session of *request* point to it.
 

@@ -97,9 +97,9 @@ def test_the_checks_are_registered_under_a_tag() -> None:
         if "spatio" in check.tags
     }
 
-    assert everything == {*checks.SETTINGS_CHECKS, *checks.DATABASE_CHECKS, *checks.DEPLOYMENT_CHECKS}
-    assert registry.registry.deployment_checks >= set(checks.DEPLOYMENT_CHECKS)
-    assert {check for check in everything if "spatio_settings" in check.tags} == set(checks.SETTINGS_CHECKS)
+    assert everything == {checks.check_site, checks.check_database, checks.check_for_deployment}
+    assert {check for check in everything if "spatio_settings" in check.tags} == {checks.check_site}
+    assert everything & registry.registry.deployment_checks == {checks.check_for_deployment}
 
 
 # One change, one finding

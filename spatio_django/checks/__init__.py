@@ -6,25 +6,43 @@ Nothing here calls Spatio, and nothing raises, whatever the settings hold: what 
 check's finding, or Django's own to tell. The ids are explained in docs/checks.md.
 """
 
-from spatio_django.checks.addresses import check_urls
-from spatio_django.checks.backend import check_backend
-from spatio_django.checks.client import check_client, check_registration
-from spatio_django.checks.cookies import check_cookies
-from spatio_django.checks.deployment import check_deployment
-from spatio_django.checks.keys import check_keys
-from spatio_django.checks.middleware import check_middleware
-from spatio_django.checks.values import check_settings
+from typing import Any
 
-#: What ``manage.py check`` runs: what the settings and the URLconf know, and what the database knows.
-SETTINGS_CHECKS = (
-    check_backend,
-    check_middleware,
-    check_urls,
-    check_client,
-    check_cookies,
-    check_keys,
-    check_settings,
-)
-DATABASE_CHECKS = (check_registration,)
-#: What ``--deploy`` adds.
-DEPLOYMENT_CHECKS = (check_deployment,)
+from django.core import checks
+
+# Each function imports what it runs: a site starts, and mostly serves, without any of it.
+
+
+def check_site(app_configs: object, **kwargs: Any) -> list[checks.CheckMessage]:
+    """What do the settings and the URLconf know?"""
+    from spatio_django.checks.addresses import check_urls
+    from spatio_django.checks.backend import check_backend
+    from spatio_django.checks.client import check_client
+    from spatio_django.checks.cookies import check_cookies
+    from spatio_django.checks.keys import check_keys
+    from spatio_django.checks.middleware import check_middleware
+    from spatio_django.checks.values import check_settings
+
+    return [
+        *check_backend(app_configs, **kwargs),
+        *check_middleware(app_configs, **kwargs),
+        *check_urls(app_configs, **kwargs),
+        *check_client(app_configs, **kwargs),
+        *check_cookies(app_configs, **kwargs),
+        *check_keys(app_configs, **kwargs),
+        *check_settings(app_configs, **kwargs),
+    ]
+
+
+def check_database(app_configs: object, **kwargs: Any) -> list[checks.CheckMessage]:
+    """What does the database know?"""
+    from spatio_django.checks.client import check_registration
+
+    return check_registration(app_configs, **kwargs)
+
+
+def check_for_deployment(app_configs: object, **kwargs: Any) -> list[checks.CheckMessage]:
+    """What does ``--deploy`` add?"""
+    from spatio_django.checks.deployment import check_deployment
+
+    return check_deployment(app_configs, **kwargs)
