@@ -133,7 +133,7 @@ class AccountQuerySet(models.QuerySet["SpatioAccount"]):
     def identified_by(self, issuer: str, subject: str) -> "SpatioAccount | None":
         """Give the account of that person with its user, or ``None``."""
         accounts = self.using(router.db_for_write(SpatioAccount)).select_related("user")
-        return accounts.filter(identity_digest=identity_digest(issuer, subject)).first()
+        return next(iter(accounts.filter(identity_digest=identity_digest(issuer, subject))), None)
 
 
 class SpatioAccount(models.Model):

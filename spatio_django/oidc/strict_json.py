@@ -2,12 +2,15 @@
 
 import json
 import math
+import re
 from typing import Any
 
 #: Levels of nesting. Protocol documents need three; deeper ones exhaust the stack of whoever copies them.
 MAX_DEPTH = 32
 #: Characters of one number: more than any 64-bit integer or double needs.
 MAX_NUMBER = 32
+
+_UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 
 
 def parse_object(data: bytes) -> dict[str, Any] | None:
@@ -64,7 +67,7 @@ def _is_plain(value: object) -> bool:
         if depth > MAX_DEPTH:
             return False
         if isinstance(item, str):
-            if "\0" in item or any("\ud800" <= character <= "\udfff" for character in item):
+            if _UNSTORABLE.search(item):
                 return False
         elif isinstance(item, dict):
             rest += [(part, depth + 1) for pair in item.items() for part in pair]
