@@ -8,7 +8,6 @@ from typing import Any, TypeVar
 
 from django.conf import settings
 from django.db import IntegrityError, connections, models, router, transaction
-from django.db.models.expressions import Combinable
 from django.utils.translation import gettext_lazy as _
 
 from spatio_django.encryption import Encrypted
@@ -21,31 +20,39 @@ class DatabaseNow(models.Func):
     The database's clock, in whole milliseconds since the epoch.
 
     One clock for every host, and a number that no time zone, daylight-saving change or skewed host moves.
+
+    Args:
+        plus: Milliseconds to add; a sum of expressions would cost as much as the insert it is for.
     """
 
     output_field: Any = models.BigIntegerField()
     arity = 0
 
+    def __init__(self, plus: int = 0) -> None:
+        super().__init__()
+        self.plus = plus
+
     def as_sqlite(self, compiler: Any, connection: Any, **context: Any) -> Any:
         """Give it in SQLite's words."""
-        template = "CAST((julianday('now') - 2440587.5) * 86400000 AS integer)"
-        return self.as_sql(compiler, connection, template=template, **context)
+        return self.sum("CAST((julianday('now') - 2440587.5) * 86400000 AS integer)")
 
     def as_postgresql(self, compiler: Any, connection: Any, **context: Any) -> Any:
         """Give it in PostgreSQL's words."""
-        template = "(extract(epoch from clock_timestamp()) * 1000)::bigint"
-        return self.as_sql(compiler, connection, template=template, **context)
+        return self.sum("(extract(epoch from clock_timestamp()) * 1000)::bigint")
 
     def as_mysql(self, compiler: Any, connection: Any, **context: Any) -> Any:
         """Give it in the words of MySQL and MariaDB."""
         # unix_timestamp(sysdate()) would jump by an hour in a zone with daylight-saving time.
-        template = "timestampdiff(microsecond, '1970-01-01', utc_timestamp(6)) div 1000"
-        return self.as_sql(compiler, connection, template=template, **context)
+        return self.sum("timestampdiff(microsecond, '1970-01-01', utc_timestamp(6)) div 1000")
+
+    def sum(self, now: str) -> tuple[str, list[int]]:
+        """Give SQL for *now* and what is added to it."""
+        return (f"({now} + %s)", [self.plus]) if self.plus else (now, [])
 
 
-def from_now(seconds: float) -> Combinable:
+def from_now(seconds: float) -> DatabaseNow:
     """Give the moment *seconds* from now on the database's clock, in milliseconds."""
-    return DatabaseNow() + models.Value(int(seconds * 1000), output_field=models.BigIntegerField())
+    return DatabaseNow(plus=int(seconds * 1000))
 
 
 class SpatioClient(models.Model):

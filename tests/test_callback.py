@@ -10,7 +10,7 @@ from urllib.parse import parse_qs, urlencode, urlsplit
 import pytest
 from django.conf import global_settings
 from django.contrib.auth import get_user_model
-from django.contrib.auth.signals import user_login_failed
+from django.contrib.auth.signals import user_logged_in, user_login_failed
 from django.core.management import call_command
 from django.db import OperationalError, connection
 from django.test import Client
@@ -251,6 +251,25 @@ def test_a_warm_sign_in_asks_little_of_the_database(site: Site) -> None:
     cleared = hashlib.sha256(parse_qs(urlsplit(url).query)["state"][0].encode()).hexdigest()[0] == "0"
     assert len(statements(back)) == 7 + cleared, "\n".join(statements(back))
     assert sum("spatio_django" in statement for statement in statements(back)) == 3 + cleared
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_receiver_finds_the_new_session_key(site: Site) -> None:
+    """Sites note it to know a person's devices. ``auth.login`` makes one, so a sign-in here does, too."""
+    keys: list[str | None] = []
+
+    def note(request: Any, **kwargs: Any) -> None:
+        keys.append(request.session.session_key)
+
+    browser = site.browser()
+    user_logged_in.connect(note)
+    try:
+        site.sign_in(browser)
+    finally:
+        user_logged_in.disconnect(note)
+
+    assert keys == [browser.cookies["sessionid"].value]
+    assert signed_in(browser)
 
 
 def statements(queries: CaptureQueriesContext) -> list[str]:

@@ -29,13 +29,14 @@ def test_the_databases_clock_counts_from_now() -> None:
 
 @pytest.mark.parametrize("vendor", ["sqlite", "postgresql", "mysql"])
 def test_each_database_is_asked_in_its_own_words(vendor: str) -> None:
-    """No parameters, no function that depends on a time zone; that it runs is for a run on that database."""
+    """No function that depends on a time zone; that it runs is for a run on that database."""
     compiler = ConsumedState.objects.all().query.get_compiler(connection=connection)
 
     sql, params = getattr(DatabaseNow(), f"as_{vendor}")(compiler, connection)
 
-    assert params in ([], ())
+    assert params == []
     assert "sysdate" not in sql
+    assert getattr(from_now(2), f"as_{vendor}")(compiler, connection) == (f"({sql} + %s)", [2000])
 
 
 def test_a_state_is_used_once() -> None:

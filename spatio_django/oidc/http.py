@@ -37,6 +37,7 @@ from typing import Any
 
 import requests
 import requests.adapters
+import requests.structures
 import requests.utils
 import urllib3
 import urllib3.connection
@@ -344,8 +345,18 @@ def _json(document: Mapping[str, Any]) -> Secret:
 
 
 def _prepare(request: Message, user_agent: str) -> requests.PreparedRequest:
-    headers = request.headers() | {"User-Agent": user_agent}
-    return requests.Request(request.method, request.url, headers=headers, data=request.data()).prepare()
+    """
+    Make what the adapter sends, without ``prepare()``: that one parses and escapes what is known to be safe.
+
+    The URL was checked to be plain ASCII that needs no escapes, and the body is ready.
+    """
+    prepared = requests.PreparedRequest()
+    prepared.method, prepared.url, prepared.body = request.method, request.url, request.data()
+    prepared.headers = requests.structures.CaseInsensitiveDict(request.headers())
+    prepared.headers["User-Agent"] = user_agent
+    if prepared.body is not None:
+        prepared.headers["Content-Length"] = str(len(prepared.body))
+    return prepared
 
 
 def _read(response: requests.Response, *, limit: int, endpoint: str) -> Answer | SpatioError:

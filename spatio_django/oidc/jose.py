@@ -8,6 +8,7 @@ makes a symmetric key of any text it can't read.
 
 import logging
 import re
+from functools import lru_cache
 from typing import Any
 
 from josepy.jwa import RS256
@@ -85,8 +86,13 @@ def _check_header(header: dict[str, Any]) -> str | None:
 
 def _holds(key: PublicKey, signed: bytes, signature: bytes) -> bool:
     try:
-        jwk = JWKRSA.fields_from_json({"n": key.n, "e": key.e})
-        return RS256.verify(jwk.key, signed, signature)
+        return RS256.verify(_loaded(key.n, key.e), signed, signature)
     except Exception as error:  # noqa: BLE001 - josepy and cryptography raise many types; none means "it holds"
         logger.warning("A key of the provider can't be used: %s", type(error).__name__)
         return False
+
+
+@lru_cache(maxsize=16)
+def _loaded(n: str, e: str) -> Any:
+    """Return the key for cryptography, which looks at its numbers each time that it makes one."""
+    return JWKRSA.fields_from_json({"n": n, "e": e}).key
