@@ -8,7 +8,7 @@ import hashlib
 import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
@@ -26,7 +26,7 @@ from spatio_django.models import ConsumedState
 from spatio_django.oidc import authorization
 from spatio_django.oidc.responses import TokenResponse
 from spatio_django.oidc.secret import Secret
-from spatio_django.pending import LIFETIME, MAX_COOKIE_BYTES, PendingLogin, cookie_name, flow_cookies
+from spatio_django.pending import LIFETIME, PendingLogin, cookie_name, flow_cookies
 from spatio_django.provider import get_client
 
 #: How a state's digest begins, in hexadecimal, whose callback clears expired ones away: one in sixteen.
@@ -121,9 +121,6 @@ def begin(
         ask=ask,
         connect_to=connect_to,
     )
-    if len(pending.cookie) + len(pending.sealed()) > MAX_COOKIE_BYTES:
-        # Browsers would not keep it. Better to land on the usual page than nowhere.
-        pending = replace(pending, next_url=None)
     url = authorization.authorization_url(
         client.metadata(),
         client_id=registered.client_id,

@@ -4,6 +4,7 @@ import posixpath
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from urllib.parse import unquote, urlsplit
 
 from django.conf import global_settings, settings
@@ -11,7 +12,15 @@ from django.conf.urls.i18n import is_language_prefix_patterns_used
 from django.core import signing
 from django.http import HttpRequest
 from django.shortcuts import resolve_url
-from django.urls import NoReverseMatch, Resolver404, get_script_prefix, get_urlconf, resolve, reverse
+from django.urls import (
+    NoReverseMatch,
+    Resolver404,
+    get_resolver,
+    get_script_prefix,
+    get_urlconf,
+    resolve,
+    reverse,
+)
 from django.utils.http import url_has_allowed_host_and_scheme, urlencode
 from django.utils.translation import get_language
 
@@ -116,9 +125,20 @@ def safe_next(request: HttpRequest, value: str | None) -> str | None:
         or not url_has_allowed_host_and_scheme(value, {request.get_host()})
     ):
         return None
-    own = {posixpath.normpath(url) for name in OWN_PAGES if (url := own_url(name))}
+    own = own_pages(get_resolver(get_urlconf()), get_script_prefix(), get_language())
     # Compared as the URLconf will see it; the value itself is never decoded again.
     return None if posixpath.normpath(unquote(urlsplit(value).path)) in own else value
+
+
+@lru_cache(maxsize=64)
+def own_pages(*where: object) -> frozenset[str]:
+    """
+    Give the paths of :data:`OWN_PAGES`.
+
+    Args:
+        where: What they depend on, in force now: the URLconf, the prefix, and the language.
+    """
+    return frozenset(posixpath.normpath(url) for name in OWN_PAGES if (url := own_url(name)))
 
 
 def own_url(name: str) -> str | None:

@@ -131,6 +131,9 @@ def used_up(pending: PendingLogin) -> PendingLogin:
 def remember(request: HttpRequest, response: HttpResponse, pending: PendingLogin) -> None:
     """Put *pending* into its cookie; the oldest flows make room, and cookies that are not ours go."""
     value = pending.sealed()
+    if len(pending.cookie) + len(value) > MAX_COOKIE_BYTES:
+        # Browsers would not keep it. Better to land on the usual page than nowhere.
+        value = replace(pending, next_url=None).sealed()
     response.set_cookie(
         pending.cookie,
         value,

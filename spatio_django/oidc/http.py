@@ -336,6 +336,12 @@ class _Adapter(requests.adapters.HTTPAdapter):
         manager.pool_classes_by_scheme = {"http": _Pool, "https": _TlsPool}
         return manager
 
+    def build_response(self, req: requests.PreparedRequest, resp: Any) -> requests.Response:
+        """Make only what is read here. There is no cookie to look for, and no charset."""
+        response = requests.Response()
+        response.status_code, response.headers, response.raw = resp.status, resp.headers, resp
+        return response
+
     def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> None:
         """Leave all to the context; requests would load the bundle again for every connection."""
 
