@@ -22,6 +22,7 @@ from spatio_django.conf import conf, get_settings
 from spatio_django.exceptions import ConfigurationError, LoginRefused
 from spatio_django.flow import CompletedLogin
 from spatio_django.models import SpatioAccount, authoritative
+from spatio_django.oidc.id_token import CONTROL
 
 logger = logging.getLogger("spatio_django")
 
@@ -49,8 +50,7 @@ def clean_text(value: object, *, most: int = MAX_CLAIM) -> str:
     """Give a claim as text that every database and page takes: no control characters, no lone surrogates."""
     if not isinstance(value, str):
         return ""
-    kept = "".join(char for char in value[: most * 2] if unicodedata.category(char) not in {"Cc", "Cs"})
-    return kept.strip()[:most]
+    return CONTROL.sub("", value[: most * 2]).strip()[:most]
 
 
 def same_address(one: str, other: str) -> bool:

@@ -24,7 +24,7 @@ from mozilla_django_oidc.views import (
     OIDCLogoutView,
 )
 
-from spatio_django import explanations, flow, links, registration, tokens
+from spatio_django import explanations, flow, links, registration, sessions, tokens
 from spatio_django.answers import (
     CONNECT_HEADINGS,
     SpatioView,
@@ -233,15 +233,11 @@ class CallbackView(SpatioView, OIDCAuthenticationCallbackView):  # type: ignore[
         grant that this session held before is dropped.
         """
         self.signing_in = True
-        session = self.request.session
-        before, key = session.get(tokens.SESSION_KEY), session.session_key
-        auth.login(self.request, self.user)
-        if key is not None and session.session_key == key:
-            # Django keeps the key when the same user signs in again; a planted one must not survive that.
-            session.cycle_key()
+        before = self.request.session.get(tokens.SESSION_KEY)
+        sessions.log_in(self.request, self.user)
         tokens.store(self.request, self.login, self.account)
         tokens.drop(before)
-        response = self.onward()
+        response = sessions.written(self.request, self.onward())
         if self.request.COOKIES.get(links.SIGNED_OUT_COOKIE):
             response.delete_cookie(links.SIGNED_OUT_COOKIE, samesite="Lax")
         return response
@@ -263,7 +259,7 @@ class CallbackView(SpatioView, OIDCAuthenticationCallbackView):  # type: ignore[
         tokens.store(request, self.login, self.account)
         tokens.drop(before)
         messages.success(request, _("Your Spatio account is connected."), fail_silently=True)
-        return self.onward()
+        return sessions.written(request, self.onward())
 
     def onward(self) -> HttpResponse:
         """Lead to :attr:`success_url`."""

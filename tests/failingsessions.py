@@ -13,3 +13,7 @@ class SessionStore(DatabaseStore):
     def cycle_key(self) -> None:
         """Fail."""
         raise RuntimeError("the session store is down")
+
+    def save(self, must_create: bool = False) -> None:
+        """Fail."""
+        raise RuntimeError("the session store is down")

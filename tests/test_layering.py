@@ -27,6 +27,7 @@ MAY_IMPORT = {
     "tokens": {"backends", "flow", "models"},
     "backends": {"conf", "flow", "models"},
     "middleware": {"links", "tokens"},
+    "sessions": {"tokens"},
     "decorators": {"links", "tokens"},
     "answers": {"conf", "explanations", "links"},
     "views": {
@@ -38,6 +39,7 @@ MAY_IMPORT = {
         "models",
         "pending",
         "registration",
+        "sessions",
         "tokens",
     },
     "account_views": {"answers", "backends", "flow", "links", "models", "pending", "registration", "tokens"},
