@@ -12,12 +12,11 @@ from django.db import connections, transaction
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, HttpResponseNotAllowed
 from django.shortcuts import render
 from django.urls import get_script_prefix
-from django.utils.decorators import method_decorator
+from django.utils.cache import add_never_cache_headers
 from django.utils.functional import Promise
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 from django.views import View
-from django.views.decorators.cache import never_cache
 from django.views.generic.base import ContextMixin
 
 from spatio_django import explanations, links
@@ -62,7 +61,6 @@ def outside_transactions(view: Callable[..., Any]) -> Callable[..., Any]:
     return view
 
 
-@method_decorator([login_not_required, never_cache], name="dispatch")
 class SpatioView(ContextMixin, View):
     """What our views share: headers, settings, and the page that explains an error."""
 
@@ -77,9 +75,11 @@ class SpatioView(ContextMixin, View):
         """Make the view function."""
         return outside_transactions(super().as_view(**initkwargs))
 
+    @login_not_required  # for LoginRequiredMiddleware: as_view() hands the mark on
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
-        """Answer, with headers that keep addresses with ``code`` and ``state`` out of other sites' logs."""
+        """Answer, never to be cached, and keep addresses with ``code`` and ``state`` out of others' logs."""
         response = super().dispatch(request, *args, **kwargs)
+        add_never_cache_headers(response)
         # Not no-referrer: browsers would send "Origin: null" with our pages' forms, which Django refuses.
         response["Referrer-Policy"] = "same-origin"
         return response

@@ -23,12 +23,14 @@ class Call:
     Attributes:
         reused: The request went out on a connection that had served before.
         sent: Some of the request may have left this machine.
+        finished: Nobody waits for it any more.
     """
 
     def __init__(self, seconds: float) -> None:
         self.ends_at = time.monotonic() + seconds
         self.reused = False
         self.sent = False
+        self.finished = False
         self._lock = threading.Lock()
         self._socket: socket.socket | None = None
         self._expired = False
@@ -73,6 +75,7 @@ class Call:
 
     def finish(self) -> None:
         """Stop watching, and leave the connection to its pool."""
+        self.finished = True
         with self._lock:
             if self._socket is not None:
                 self._socket.close()
@@ -89,7 +92,7 @@ class Watchdog:
         self._running = False
 
     def watch(self, call: Call) -> None:
-        """Expire *call* when its time is up. Finished calls stay in the heap until then, and do no harm."""
+        """Expire *call* when its time is up. Finished calls stay until the watchdog wakes, and do no harm."""
         with self._changed:
             heapq.heappush(self._calls, (call.ends_at, next(self._numbers), call))
             if not self._running:
@@ -106,6 +109,9 @@ class Watchdog:
                     self._changed.wait(seconds)
                 else:
                     heapq.heappop(self._calls)[2].expire()
+                    # Most have finished long ago: not woken for each of them again.
+                    self._calls = [entry for entry in self._calls if not entry[2].finished]
+                    heapq.heapify(self._calls)
             self._running = False
 
 

@@ -81,11 +81,7 @@ def check_subject(subject: object) -> str:
     Raises:
         InvalidToken: ``sub``.
     """
-    if (
-        not isinstance(subject, str)
-        or not 1 <= len(subject) <= MAX_SUBJECT
-        or CONTROL.search(subject)
-    ):
+    if not isinstance(subject, str) or not 1 <= len(subject) <= MAX_SUBJECT or CONTROL.search(subject):
         raise _bad("sub")
     return subject
 

@@ -93,6 +93,26 @@ def test_one_thread_watches_all_calls_and_ends_with_them() -> None:
     assert late._expired
 
 
+def test_a_finished_call_keeps_no_thread_awake() -> None:
+    """A busy site makes many; the thread that watches wakes for one of them, and forgets the others."""
+    watchdog = Watchdog()
+    before = set(threading.enumerate())
+    watchdog.watch(Call(0.1))
+    for _ in range(3):
+        watchdog.watch(done := Call(60))
+        done.finish()
+    watchdog.watch(waiting := Call(0.3))
+
+    (thread,) = set(threading.enumerate()) - before
+    time.sleep(0.2)
+    assert thread.is_alive()
+    assert not waiting._expired
+    thread.join(1)
+    assert thread not in threading.enumerate()
+    assert waiting.expired
+    assert not done._expired
+
+
 def addresses(*ports: int) -> list[Any]:
     """What a name lookup gives."""
     return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port)) for port in ports]
