@@ -113,6 +113,8 @@ def test_an_address_like_a_users_is_not_that_users(
     user = arrive(site, misbehaviour, email=email, email_verified=True)
 
     assert user not in people.values()
+    user.delete()
+    assert arrive(site, misbehaviour, email="mike@example.org", email_verified=True) == people["mike"]
 
 
 @pytest.mark.parametrize(
@@ -348,7 +350,7 @@ def without(claims: dict[str, Any], *names: str, **changes: Any) -> dict[str, An
     return {name: value for name, value in claims.items() if name not in names} | changes
 
 
-LOGOUT = {"http://schemas.openid.net/event/backchannel-logout": {}}
+LOGOUT: dict[str, dict[str, Any]] = {"http://schemas.openid.net/event/backchannel-logout": {}}
 PURPOSES: dict[str, tuple[Any, dict[str, Any], str]] = {
     "access token, RFC 9068": (
         lambda c: without(c, scope="openid", client_id=c["aud"]),

@@ -280,7 +280,8 @@ CODES = ["%00", "a%0d%0ab", "%ff", "\u00fc", "a" * 4097, "%F0%9F%90%88", "a\x7f"
 @pytest.mark.parametrize("code", CODES, ids=["nul", "lines", "not-utf-8", "raw", "long", "emoji", "delete"])
 def test_a_code_that_is_none_is_never_sent(live: Live, code: str) -> None:
     """Nothing of it reaches the token endpoint, and nothing is raised."""
-    browser = live.browser()
+    honest, browser = live.browser(), live.browser()
+    assert live.ask(live.callback(honest), browser=honest).status == 302
     values = parameters(live.callback(browser))
     live.spatio.requests.clear()
 
@@ -294,6 +295,8 @@ def test_a_code_that_is_none_is_never_sent(live: Live, code: str) -> None:
 
 def test_a_stolen_code_is_worth_nothing_in_another_sign_in(site: Site) -> None:
     """Code injection: the thief puts Ada's code into a sign-in of their own, and the verifier doesn't fit."""
+    assert site.sign_in(site.browser(), persona="bo").status_code == 302
+    User.objects.all().delete()
     ada, thief = site.browser(), site.browser()
     stolen = parse_qs(urlsplit(site.authorize(site.begin(ada))).query)["code"][0]
     own = site.authorize(site.begin(thief), persona="bo")
