@@ -2,10 +2,10 @@
 
 import posixpath
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from django.conf import global_settings, settings
 from django.conf.urls.i18n import is_language_prefix_patterns_used
@@ -33,6 +33,9 @@ SIGNED_OUT_COOKIE = "spatio_signed_out"
 SIGNED_OUT_LIFETIME = 14 * 24 * 3600
 
 _NEXT = re.compile(r"/(?![/\\])[\x21-\x5b\x5d-\x7e]*")
+#: What browsers take off the ends of an address, and tabs and line breaks anywhere in it (WHATWG URL §4.4).
+_TRIMMED = "".join(map(chr, range(0x21)))
+_DROPPED = re.compile(r"[\t\n\r]")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,7 +119,7 @@ def safe_next(request: HttpRequest, value: str | None) -> str | None:
 
     Stricter than Django's own check, which accepts what a careless proxy or an extra decoding step turns
     into another site: a path from the root, printable ASCII without backslash, and none of our own pages,
-    which would lead in circles.
+    which would lead in circles. Decoded once more, it must still be a page of this site.
     """
     if (
         not value
@@ -126,8 +129,17 @@ def safe_next(request: HttpRequest, value: str | None) -> str | None:
     ):
         return None
     own = own_pages(get_resolver(get_urlconf()), get_script_prefix(), get_language())
-    # Compared as the URLconf will see it; the value itself is never decoded again.
-    return None if posixpath.normpath(unquote(urlsplit(value).path)) in own else value
+    # Judged decoded too (/%2Fevil.example); what is given back is never decoded.
+    return None if any(goes_astray(reading, own) for reading in (value, unquote(value))) else value
+
+
+def goes_astray(address: str, own: Set[str]) -> bool:
+    """Tell whether *address*, which begins with a slash, is another site to a browser, or one of *own*."""
+    read = _DROPPED.sub("", address.strip(_TRIMMED)).replace("\\", "/")
+    path = unquote(re.split("[?#]", read, maxsplit=1)[0])  # as the URLconf will see it
+    # The path of /.//evil.example is //evil.example: whoever redirects to the path of a request leads there.
+    has_dots = not {".", ".."}.isdisjoint(path.split("/"))
+    return read.startswith("//") or (has_dots and "//" in path) or posixpath.normpath(path) in own
 
 
 @lru_cache(maxsize=64)

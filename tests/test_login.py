@@ -188,6 +188,14 @@ def test_many_planted_cookies_are_swept_out_by_and_by(site: Site) -> None:
         ("/spatio/%6Cogin/", False),
         ("/spatio/x/../logout/", False),
         ("//spatio/login", False),
+        ("/%2Fevil.example/", False),
+        ("/%5cevil.example/", False),
+        ("/%09/evil.example/", False),
+        ("/.//evil.example/", False),
+        ("/spatio/%256Cogin/", False),
+        ("/spatio%5Clogin/", False),
+        ("/a%2Fb%5Cc//%C3%BC/?q=%0A%2F", True),
+        ("/a/../b/", True),
     ],
 )
 def test_only_a_page_of_this_site_is_gone_on_to(rf: RequestFactory, value: str | None, *, kept: bool) -> None:

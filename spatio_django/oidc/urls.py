@@ -1,5 +1,6 @@
 """Which URLs of a provider may be used at all. Imports nothing that talks."""
 
+import ipaddress
 import re
 from urllib.parse import urlsplit
 
@@ -19,6 +20,8 @@ _URL = re.compile(
     r"(?:[/?][a-z0-9._~:/?@!$&'()*+,;=%\[\]-]*)?",
     re.IGNORECASE,
 )
+# What browsers, and the C library, read as an IPv4 address, and others as a name: 127.1, 0x7f.1, 2130706433.
+_NUMERIC_HOST = re.compile(r"(?:.*\.)?(?:[0-9]+|0x[0-9a-f]*)\.?")
 
 
 def require_safe_url(url: object, *, member: str) -> str:
@@ -26,7 +29,7 @@ def require_safe_url(url: object, *, member: str) -> str:
     Return *url* unchanged if secrets may be sent to it.
 
     It is https with a host, or plain http with a loopback host; it has no user name, fragment, space,
-    backslash or control character.
+    backslash or control character, no port 0, and an IPv4 address is written as four decimal numbers.
 
     Args:
         url: What the provider's document, or the site's settings, gave.
@@ -39,17 +42,25 @@ def require_safe_url(url: object, *, member: str) -> str:
     """
     if isinstance(url, str) and len(url) <= MAX_URL and (match := _URL.fullmatch(url)):
         try:
-            parts = urlsplit(url)
-            parts.port  # noqa: B018 - raises above 65,535
+            usable = _has_one_reading(url)
         except ValueError:
-            parts = None
-        if parts is not None and (match["scheme"].lower() == "https" or is_loopback(url)):
+            usable = False
+        if usable and (match["scheme"].lower() == "https" or is_loopback(url)):
             return url
     raise ProtocolViolation(
         f"{member} is not an https URL (plain http is for loopback hosts only).",
         code="insecure_url",
         member=member,
     )
+
+
+def _has_one_reading(url: str) -> bool:
+    """Tell whether every parser finds the same host and port; :class:`ValueError` if one can't find any."""
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    if _NUMERIC_HOST.fullmatch(host):
+        ipaddress.IPv4Address(host)
+    return parts.port != 0  # "no port" to some; and above 65,535 an error
 
 
 def is_loopback(url: str) -> bool:
