@@ -3,7 +3,8 @@
 import logging
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, NoReturn
 
 from asgiref.sync import sync_to_async
@@ -12,7 +13,7 @@ from django.contrib.auth import get_user_model
 from django.contrib.auth.backends import ModelBackend
 from django.contrib.auth.base_user import BaseUserManager
 from django.core.exceptions import FieldDoesNotExist, SuspiciousOperation, ValidationError
-from django.db import IntegrityError, OperationalError, models, router, transaction
+from django.db import IntegrityError, OperationalError, connections, models, router, transaction
 from django.http import HttpRequest
 from django.utils.crypto import get_random_string
 from django.utils.module_loading import import_string
@@ -88,6 +89,8 @@ class SpatioBackend(OIDCAuthenticationBackend):  # type: ignore[misc]  # the par
 
     #: The account of the last :meth:`authenticate`. Django makes a backend per use, so it is nobody else's.
     account: SpatioAccount | None = None
+    #: Others keep taking what this sign-in wants in the same moment: names are not counted up any more.
+    crowded = False
 
     def __init__(self) -> None:
         # Django builds a backend for every request that touches request.user: nothing may happen here, and
@@ -148,25 +151,26 @@ class SpatioBackend(OIDCAuthenticationBackend):  # type: ignore[misc]  # the par
         Two first sign-ins of one person at the same time end with one user: the unique identity decides, and
         the loser takes the winner's account. Both rows are written in one transaction.
         """
-        alias = router.db_for_write(SpatioAccount)
         attempt = 1
         while True:
             try:
-                with transaction.atomic(using=alias):
+                with writing() as alias:
                     user = self.user_for_new_account(claims)
                     account = SpatioAccount(
                         user=user, issuer=login.issuer, sub=login.subject, claims=clean_claims(claims)
                     )
                     account.save(force_insert=True, using=alias)
                     return account
-            except (IntegrityError, OperationalError):  # MariaDB ends one of two at once with a deadlock
+            except (IntegrityError, OperationalError) as error:  # MariaDB ends one of two with a deadlock
                 winner = SpatioAccount.objects.identified_by(login.issuer, login.subject)
                 if winner is not None:
                     return winner
                 if attempt == ATTEMPTS:
-                    self.explain_conflict(claims)
+                    if isinstance(error, IntegrityError):
+                        self.explain_conflict(claims)
                     raise
                 attempt += 1
+                self.crowded = attempt == ATTEMPTS
 
     def user_for_new_account(self, claims: dict[str, Any]) -> Any:
         """Find or create the user that a first sign-in joins."""
@@ -209,7 +213,7 @@ class SpatioBackend(OIDCAuthenticationBackend):  # type: ignore[misc]  # the par
         attempt = 1
         while True:
             try:
-                with transaction.atomic(using=router.db_for_write(SpatioAccount)):
+                with writing():
                     account = self.connected(self.locked(user.pk), login)
                     account.user = self.updated(account.user, claims)
                     account.claims = clean_claims(claims)
@@ -247,7 +251,7 @@ class SpatioBackend(OIDCAuthenticationBackend):  # type: ignore[misc]  # the par
         Raises:
             LoginRefused: ``last_way_in``, if :meth:`may_disconnect` says no.
         """
-        with transaction.atomic(using=router.db_for_write(SpatioAccount)):
+        with writing():
             user = self.locked(account.user_id)
             if user is None:
                 return  # and the account with them
@@ -342,7 +346,7 @@ class SpatioBackend(OIDCAuthenticationBackend):  # type: ignore[misc]  # the par
         Make a username that is readable and not taken. Override to name people your way.
 
         Tried in this order: ``preferred_username``, the part of ``email`` before the @, ``name``; made to fit
-        the field, with a number added if somebody has it.
+        the field, with a number added if somebody has it, or letters if many want it at once.
         """
         name = self.UserModel.USERNAME_FIELD
         if name == self.email_field():
@@ -352,10 +356,12 @@ class SpatioBackend(OIDCAuthenticationBackend):  # type: ignore[misc]  # the par
         email = self.email(claims)
         candidates = (claims.get("preferred_username"), email.partition("@")[0], claims.get("name"), "spatio")
         base = next(filter(None, (self.clean_username(text, field, most) for text in candidates)), "spatio")
-        for suffix in ("", *"23456789"):
-            username: str = base[: most - len(suffix)] + suffix
-            if not self.is_taken(name, username):
-                return username
+        if not self.crowded:
+            usernames: list[str] = [base[: most - len(suffix)] + suffix for suffix in ("", *"23456789")]
+            taken = self.taken(name, usernames)
+            for username in usernames:
+                if username.casefold() not in taken:
+                    return username
         return base[: most - 9] + "-" + get_random_string(8, "abcdefghijkmnpqrstuvwxyz23456789")
 
     def update_user(self, user: Any, claims: dict[str, Any]) -> Any:
@@ -421,6 +427,18 @@ class SpatioBackend(OIDCAuthenticationBackend):  # type: ignore[misc]  # the par
         """Tell whether a user has that text, in any letter case."""
         return self.users().filter(**{f"{field}__iexact": text}).exists()
 
+    def taken(self, field: str, texts: Iterable[str]) -> set[str]:
+        """
+        Give those of *texts* that a user has, folded to one letter case.
+
+        One look for all of them, in the ways they are commonly written, because that uses the column's index.
+        Not any letter case: for that, most databases would read through all users.
+        """
+        ways = (str, str.lower, str.upper, str.capitalize, str.title)
+        spelled = {way(text) for text in texts for way in ways}
+        found = self.users().filter(**{f"{field}__in": spelled}).values_list(field, flat=True)
+        return {text.casefold() for text in found}
+
     def explain_conflict(self, claims: dict[str, Any]) -> None:
         """
         Say which claim the database would not take twice, as far as that can be known.
@@ -454,6 +472,21 @@ class SpatioBackend(OIDCAuthenticationBackend):  # type: ignore[misc]  # the par
     store_tokens = _closed
     verify_token = _closed
     _verify_jws = _closed
+
+
+@contextmanager
+def writing() -> Iterator[str]:
+    """
+    Begin a transaction that will write accounts, and give the alias of their database.
+
+    SQLite has one lock for writing, and a transaction that takes it after reading is refused at once if
+    another one has it, whatever the timeout. Taken first, it is waited for.
+    """
+    alias = router.db_for_write(SpatioAccount)
+    with transaction.atomic(using=alias):
+        if not connections[alias].features.has_select_for_update:
+            SpatioAccount.objects.using(alias).filter(identity_digest="").update(sub="")  # nobody's
+        yield alias
 
 
 def configured() -> tuple[str, SpatioBackend]:

@@ -2,7 +2,7 @@
 
 import posixpath
 import re
-from collections.abc import Iterable, Set
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from urllib.parse import unquote
@@ -133,7 +133,7 @@ def safe_next(request: HttpRequest, value: str | None) -> str | None:
     return None if any(goes_astray(reading, own) for reading in (value, unquote(value))) else value
 
 
-def goes_astray(address: str, own: Set[str]) -> bool:
+def goes_astray(address: str, own: frozenset[str]) -> bool:
     """Tell whether *address*, which begins with a slash, is another site to a browser, or one of *own*."""
     read = _DROPPED.sub("", address.strip(_TRIMMED)).replace("\\", "/")
     path = unquote(re.split("[?#]", read, maxsplit=1)[0])  # as the URLconf will see it

@@ -9,6 +9,7 @@ from django.contrib.auth.models import User as DjangoUser
 from django.core.exceptions import PermissionDenied, SuspiciousOperation
 from django.core.validators import RegexValidator
 from django.db import IntegrityError, connection, models
+from django.test.utils import CaptureQueriesContext
 
 from spatio_django.backends import SpatioBackend, clean_claims, clean_text
 from spatio_django.exceptions import LoginRefused
@@ -326,6 +327,38 @@ def test_two_first_sign_ins_at_once_make_one_user() -> None:
 
     assert len(users) == 1
     assert (User.objects.count(), SpatioAccount.objects.count()) == (1, 1)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_many_first_sign_ins_at_once_all_get_in() -> None:
+    """Twelve people who all would be called the same: nobody meets a lock, or another's name."""
+
+    def first(number: int) -> str:
+        connection.ensure_connection()
+        if connection.vendor == "sqlite":
+            connection.transaction_mode = None  # Django's default, and so every new project's
+        try:
+            return str(sign_in(f"acc_{number}", email="club@example.com").username)
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(12) as threads:
+        names = sorted(threads.map(first, range(12)))
+
+    assert names[0] == "club"
+    assert len(set(names)) == 12
+    assert (User.objects.count(), SpatioAccount.objects.count()) == (12, 12)
+
+
+def test_a_first_sign_in_looks_through_no_table() -> None:
+    """Names are compared as they are written, which an index knows, and not in any letter case."""
+    User.objects.create_user("ADA")
+    with CaptureQueriesContext(connection) as queries:
+        assert sign_in(preferred_username="ada").username == "ada2"
+
+    asked = [query["sql"] for query in queries if "auth_user" in query["sql"]]
+    assert sum("username" in sql and "IN (" in sql for sql in asked) == 1
+    assert not any("UPPER" in sql or "LIKE" in sql for sql in asked), asked
 
 
 def test_the_loser_of_a_race_takes_the_winners_account() -> None:
