@@ -336,7 +336,8 @@ def test_many_first_sign_ins_at_once_all_get_in() -> None:
     def first(number: int) -> str:
         connection.ensure_connection()
         if connection.vendor == "sqlite":
-            connection.transaction_mode = None  # Django's default, and so every new project's
+            # Django's default, and so every new project's:
+            connection.transaction_mode = None  # type: ignore[attr-defined]
         try:
             return str(sign_in(f"acc_{number}", email="club@example.com").username)
         finally:
