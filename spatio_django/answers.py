@@ -110,7 +110,7 @@ class SpatioView(ContextMixin, View):
         """
         choice, reference = is_choice(error), log(error)
         status = 200 if choice else next((code for kind, code in STATUSES if isinstance(error, kind)), 503)
-        return self.render(
+        page = self.render(
             self.error_template_name,
             status=status,
             code=error.code,
@@ -125,6 +125,7 @@ class SpatioView(ContextMixin, View):
             account_url=links.own_url("account") if error.code == "email_taken" else None,
             sign_out=error.code == "account_taken",
         )
+        return unlogged(page)  # once is enough, and Django's record of a 503 would be mailed for every click
 
 
 def retry_label(error: SpatioError, retry_url: str) -> str:

@@ -97,7 +97,9 @@ def test_a_walk_leaves_no_secret_anywhere(
             status, headers, body = told(status, headers, body)
         answers.append(json.loads(body))
         if outcome == "refused":
-            return "400 Bad", headers, b'{"error": "invalid_grant", "error_description": "no"}'
+            quoted = misbehaviour.sent[-1][2].decode()  # some providers do
+            refused = {"error": "invalid_grant", "error_description": f"can't take {quoted}"}
+            return "400 Bad", headers, json.dumps(refused).encode()
         return status, headers, body if outcome != "broken" else body[:-1]
 
     misbehaviour.lies["/oauth2/token"] = listen

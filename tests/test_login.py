@@ -456,8 +456,8 @@ def test_a_site_that_is_not_registered_says_so(db: None, client: Client) -> None
     assert response.context["retry_url"] == "/spatio/login/?next=/other/"
 
 
-def test_a_provider_that_is_down_gets_a_page(site: Site) -> None:
-    """Nothing cached and nobody there: try again later."""
+def test_a_provider_that_is_down_gets_a_page(site: Site, caplog: pytest.LogCaptureFixture) -> None:
+    """Nothing cached and nobody there: try again later. Logged once; a mail for each click would not help."""
     from django.core.cache import cache
 
     from spatio_django import provider
@@ -469,6 +469,8 @@ def test_a_provider_that_is_down_gets_a_page(site: Site) -> None:
     response = site.browser().get("/spatio/login/")
 
     assert (response.status_code, response.context["code"]) == (503, "unreachable")
+    loggers = [record.name for record in caplog.records if record.levelname in {"WARNING", "ERROR"}]
+    assert loggers == ["spatio_django"]
 
 
 def test_a_document_of_another_issuer_is_not_used(site: Site, misbehaviour: Misbehaviour) -> None:

@@ -1,5 +1,7 @@
 """An OAuth error as the provider told it, made safe to log and to branch on."""
 
+import re
+
 from spatio_django.exceptions import ProviderRefused
 
 #: What ``ProviderRefused.code`` can be, besides ``unknown_error``. RFC 6749 §4.1.2.1 and §5.2, OpenID Connect
@@ -40,6 +42,11 @@ KNOWN_ERRORS = frozenset(
 #: Characters of a description that are kept.
 MAX_DESCRIPTION = 200
 
+# A word as long as a secret: providers quote what they were sent. Terms (invalid_redirect_uri) and addresses stay.
+_WORD = re.compile(r"[^\s\"'`<>()\[\]{},;|]{16,}")
+_TERM = re.compile(r"[a-z_]+[.:]?")
+_ADDRESS = re.compile(r"https?://[^/?#@]+(?=[/?#]|$)(?:/[\w.~-]{0,24}(?=[/?#]|$))*")
+
 
 def refusal(error: object, description: object = None, **context: object) -> ProviderRefused:
     """
@@ -47,15 +54,23 @@ def refusal(error: object, description: object = None, **context: object) -> Pro
 
     Args:
         error: Becomes the code if it is a known one.
-        description: Kept in the context, without control characters and cut.
+        description: Kept in the context for the log: :func:`printable`, and without what may be a secret.
         context: More facts for the log.
     """
     code = error if isinstance(error, str) and error in KNOWN_ERRORS else "unknown_error"
     if isinstance(description, str):
-        context["description"] = printable(description, limit=MAX_DESCRIPTION)
+        context["description"] = printable(_WORD.sub(_unless_secret, description), limit=MAX_DESCRIPTION)
     return ProviderRefused(f"The provider refused: {code}.", code=code, **context)
 
 
 def printable(text: str, *, limit: int) -> str:
     """Return the first *limit* printable characters of *text*: no line breaks, no terminal escapes."""
     return "".join(character for character in text if character.isprintable())[:limit]
+
+
+def _unless_secret(word: re.Match[str]) -> str:
+    if _TERM.fullmatch(word[0]):
+        return word[0]
+    address = _ADDRESS.match(word[0])
+    known = address[0] if address else ""
+    return known if known == word[0] else known + "…"

@@ -233,13 +233,13 @@ def test_a_description_is_kept_without_control_characters_and_cut() -> None:
     params = {
         "state": ["the-state"],
         "error": ["server_error"],
-        "error_description": ["Zoë\r\n\x1b[31m: " + "x" * 9999],
+        "error_description": ["Zoë\r\n\x1b[31m: " + "x " * 9999],
     }
 
     with pytest.raises(ProviderRefused) as caught:
         read(params)
 
-    assert caught.value.context["description"] == ("Zoë[31m: " + "x" * 9999)[:200]
+    assert caught.value.context["description"] == ("Zoë[31m: " + "x " * 9999)[:200]
     assert "Zoë" not in str(caught.value)
 
 

@@ -137,6 +137,34 @@ def test_every_other_answer_has_its_error(answer: Answer, expected: tuple[type[S
     assert caught.value.code == expected[1]
 
 
+@pytest.mark.parametrize(
+    ("told", "kept"),
+    [
+        ("The code was used before.", "The code was used before."),
+        ("invalid_redirect_uri: not registered", "invalid_redirect_uri: not registered"),
+        (
+            "redirect_uri is not https://www.example.com/spatio/callback/ here",
+            "redirect_uri is not https://www.example.com/spatio/callback/ here",
+        ),
+        ("no client Zk3v9QpX7mB2nT5w", "no client …"),
+        ("code=Zk3v9QpX7mB2nT5w", "…"),
+        ("verifier 'Zk3v9QpX7mB2nT5wZk3v9QpX7mB2nT5wZk3v9QpX7mB' is wrong", "verifier '…' is wrong"),
+        ("https://example.com/cb?code=Zk3v9QpX7mB2nT5w", "https://example.com/cb…"),
+        ("https://example.com/Zk3v9QpX7mB2nT5wZk3v9QpX7mB", "https://example.com…"),
+        ("https://ada:secret@example.com/", "…"),
+        ("eyJhbGciOiJSUzI1NiJ9.e30.c2ln", "…"),
+    ],
+)
+def test_a_description_keeps_no_word_that_may_be_a_secret(told: str, kept: str) -> None:
+    """Providers quote what they were sent; terms and addresses are what an operator needs."""
+    answer = json_answer({"error": "invalid_grant", "error_description": told}, status=400)
+
+    with pytest.raises(ProviderRefused) as caught:
+        TokenResponse.from_answer(answer)
+
+    assert caught.value.context["description"] == kept
+
+
 def test_a_refusal_keeps_a_clean_description() -> None:
     """For the log; the provider's own text is not in the message."""
     answer = json_answer({"error": "invalid_grant", "error_description": "used\x00\ntwice"}, status=400)
