@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from django.core.exceptions import TooManyFieldsSent
@@ -20,7 +20,13 @@ from django.urls import reverse
 
 from spatio_django import registration
 from spatio_django.conf import conf
-from spatio_django.exceptions import LoginNotFound, ProviderRefused
+from spatio_django.exceptions import (
+    InvalidToken,
+    LoginNotFound,
+    ProtocolViolation,
+    ProviderRefused,
+    ProviderUnavailable,
+)
 from spatio_django.links import Ask
 from spatio_django.models import ConsumedState
 from spatio_django.oidc import authorization
@@ -28,6 +34,9 @@ from spatio_django.oidc.responses import TokenResponse
 from spatio_django.oidc.secret import Secret
 from spatio_django.pending import LIFETIME, PendingLogin, cookie_name, flow_cookies
 from spatio_django.provider import get_client
+
+if TYPE_CHECKING:
+    from spatio_django.oidc.client import Client
 
 #: How a state's digest begins, in hexadecimal, whose callback clears expired ones away: one in sixteen.
 CLEARING = "0"
@@ -186,6 +195,19 @@ def complete(
     if pending.done:
         raise LoginNotFound("This callback was used before.", code="state_used")
     client = get_client()
+    try:
+        return completed(request, pending, registered, client)
+    except InvalidToken:
+        raise
+    except (ProviderUnavailable, ProtocolViolation):
+        client.doubt_metadata()
+        raise
+
+
+def completed(
+    request: HttpRequest, pending: PendingLogin, registered: registration.Registration, client: "Client"
+) -> CompletedLogin:
+    """Take the steps of :func:`complete`."""
     metadata = client.metadata()
     if not ConsumedState.consume(pending.digest, lifetime=LIFETIME + 60):
         raise LoginNotFound("This callback was used before.", code="state_used")
@@ -198,7 +220,7 @@ def complete(
         issuer=pending.issuer,
         iss_required=metadata.authorization_response_iss_parameter_supported,
     )
-    tokens = redeem(code, pending, registered)
+    tokens = redeem(client, code, pending, registered)
     id_token_claims = client.verify_id_token(
         tokens.id_token,
         client_id=registered.client_id,
@@ -233,7 +255,9 @@ def complete(
     )
 
 
-def redeem(code: Secret, pending: PendingLogin, registered: registration.Registration) -> TokenResponse:
+def redeem(
+    client: "Client", code: Secret, pending: PendingLogin, registered: registration.Registration
+) -> TokenResponse:
     """
     Exchange the code of *pending* for tokens.
 
@@ -246,7 +270,7 @@ def redeem(code: Secret, pending: PendingLogin, registered: registration.Registr
     RFC 6749 §4.1.3 and §5.2.
     """
     exchange = partial(
-        get_client().exchange_code,
+        client.exchange_code,
         code=code,
         redirect_uri=pending.redirect_uri,
         code_verifier=pending.code_verifier,

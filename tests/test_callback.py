@@ -3,6 +3,7 @@
 import hashlib
 import json
 import logging
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from urllib.parse import parse_qs, urlencode, urlsplit
@@ -11,13 +12,14 @@ import pytest
 from django.conf import global_settings
 from django.contrib.auth import get_user_model
 from django.contrib.auth.signals import user_logged_in, user_login_failed
+from django.core.cache import cache
 from django.core.management import call_command
 from django.db import OperationalError, connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import include, path
 
-from spatio_django import flow
+from spatio_django import flow, provider
 from spatio_django.models import ConsumedState, SpatioAccount, SpatioClient, SpatioToken
 from spatio_django.oidc.secret import Secret
 from spatio_django.pending import LIFETIME
@@ -666,6 +668,30 @@ def test_a_provider_that_is_gone_gets_a_page_of_ours(site: Site) -> None:
     site.spatio.stop()
 
     assert_refused(browser.get(callback), "unreachable", 503)
+
+
+def test_a_provider_that_named_a_wrong_endpoint_is_asked_again(
+    site: Site, misbehaviour: Misbehaviour, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its metadata count for an hour, but for a minute only if what they led to was not there."""
+    monkeypatch.setattr("spatio_django.oidc.cache.RETRY_STALE", 0)  # the minute
+    discovery = "/.well-known/openid-configuration"
+    cache.clear()  # registering has asked, too
+    provider.close()
+    misbehaviour.json(discovery, token_endpoint=f"{site.spatio.issuer}/oauth2/nowhere")
+    asked = len(site.spatio.calls(discovery))
+    assert_refused(site.sign_in(site.browser()), "bad_status", 502)
+    misbehaviour.lies.clear()
+
+    browser = site.browser()
+    url = site.begin(browser)
+    for _ in range(100):
+        if provider.get_client().metadata().token_endpoint.endswith("/token"):
+            break
+        time.sleep(0.02)  # it is fetched behind the visitor
+
+    assert browser.get(site.authorize(url)).status_code == 302
+    assert len(site.spatio.calls(discovery)) == asked + 2
 
 
 def test_an_answer_without_scope_grants_what_was_asked(site: Site, misbehaviour: Misbehaviour) -> None:

@@ -69,11 +69,18 @@ class _Slot:
 
     flight: threading.Lock = field(default_factory=threading.Lock)
     copy: Copy | None = None
+    #: The copy that something did not work with.
+    doubted: Copy | None = None
     failure: SpatioError | None = None
     failed_at: float = float("-inf")
     claimed_at: float = float("-inf")
     #: Another host's claim, and when this process saw it first.
     seen: tuple[float, float] | None = None
+
+    @property
+    def fresh_for(self) -> float:
+        """Seconds of age up to which the copy is not fetched again."""
+        return FRESH if self.doubted is None or self.doubted is not self.copy else RETRY_STALE
 
 
 class Documents:
@@ -122,15 +129,25 @@ class Documents:
         """
         slot = self._slot(name)
         now = self._clock()
-        if slot.copy is not None and 0 <= now - slot.copy.fetched_at < FRESH:
+        if slot.copy is not None and 0 <= now - slot.copy.fetched_at < slot.fresh_for:
             return slot.copy
         copy = self._latest(slot, name)
         if copy is None:
             with slot.flight:
                 return self._latest(slot, name) or self._first(slot, name, fetch)
-        if now - copy.fetched_at >= FRESH and not 0 <= now - slot.failed_at < RETRY_STALE:
+        if now - copy.fetched_at >= slot.fresh_for and not 0 <= now - slot.failed_at < RETRY_STALE:
             self._refresh(slot, name, fetch)
         return copy
+
+    def doubt(self, name: str) -> None:
+        """
+        Let this process's copy count as old after a minute: something that it says did not work.
+
+        It goes on serving while it is fetched again, like any old copy. So a provider that moved, or told
+        something wrong for a moment, is not taken at that word for an hour.
+        """
+        slot = self._slot(name)
+        slot.doubted = slot.copy
 
     def newer(self, name: str, fetch: Fetch, *, than: Copy, interval: float) -> Copy | None:
         """

@@ -60,6 +60,7 @@ class Client:
         self._http = http
         self._documents = documents
         self._clock = clock
+        self._metadata_name = "spatio:metadata:" + hashlib.sha256(self.issuer.encode()).hexdigest()
         self._parsed: tuple[Copy, ProviderMetadata] | None = None
 
     def metadata(self) -> ProviderMetadata:
@@ -71,13 +72,16 @@ class Client:
                 :meth:`~spatio_django.oidc.discovery.ProviderMetadata.from_document` and
                 :func:`~spatio_django.oidc.discovery.fetch_metadata`.
         """
-        name = "spatio:metadata:" + hashlib.sha256(self.issuer.encode()).hexdigest()
-        copy = self._documents.get(name, self._fetch_metadata)
+        copy = self._documents.get(self._metadata_name, self._fetch_metadata)
         parsed = self._parsed
         if parsed is None or parsed[0] is not copy:
             metadata = ProviderMetadata.from_document(copy.document, issuer=self.issuer)
             self._parsed = parsed = (copy, metadata)
         return parsed[1]
+
+    def doubt_metadata(self) -> None:
+        """Have the metadata fetched again soon: what they led to made no sense, or was not there."""
+        self._documents.doubt(self._metadata_name)
 
     def exchange_code(
         self, credentials: ClientCredentials, *, code: Secret, redirect_uri: str, code_verifier: Secret

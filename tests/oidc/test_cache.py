@@ -130,6 +130,37 @@ def test_an_old_copy_serves_through_an_outage_of_a_day(
         here.get(NAME, source)
 
 
+def test_a_copy_that_is_doubted_is_fetched_again_after_a_minute(
+    clock: Clock, shared: MemoryCache, source: Source
+) -> None:
+    """Once per doubt and minute, behind the callers; other hosts go on until they doubt it, too."""
+    here, there = documents(shared, clock), documents(shared, clock)
+    here.get(NAME, source)
+    assert there.get(NAME, source).document == {"number": 1}
+    here.doubt(NAME)
+    clock.now += RETRY_STALE - 1
+    assert here.get(NAME, source).document == {"number": 1}
+    assert source.fetches == 1
+
+    clock.now += 1
+    assert here.get(NAME, source).document == {"number": 1}  # and fetches behind this caller
+    assert here.get(NAME, source).document == {"number": 2}
+    clock.now += RETRY_STALE
+    assert here.get(NAME, source).document == {"number": 2}
+    assert source.fetches == 2
+
+    assert there.get(NAME, source).document == {"number": 1}
+    there.doubt(NAME)
+    assert there.get(NAME, source).document == {"number": 2}
+    assert source.fetches == 2
+
+    here.doubt(NAME)
+    source.error = unavailable()
+    for _ in range(3):
+        assert here.get(NAME, source).document == {"number": 2}
+    assert source.fetches == 3
+
+
 def test_an_outage_without_a_copy_is_not_hammered(clock: Clock, shared: MemoryCache, source: Source) -> None:
     """Callers get the same error for some seconds, each its own instance, without a call."""
     here = documents(shared, clock)
