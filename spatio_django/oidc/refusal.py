@@ -42,7 +42,7 @@ KNOWN_ERRORS = frozenset(
 #: Characters of a description that are kept.
 MAX_DESCRIPTION = 200
 
-# A word as long as a secret: providers quote what they were sent. Terms (invalid_redirect_uri) and addresses stay.
+# A word as long as a secret: providers quote what they were sent. Terms (invalid_scope) and addresses stay.
 _WORD = re.compile(r"[^\s\"'`<>()\[\]{},;|]{16,}")
 _TERM = re.compile(r"[a-z_]+[.:]?")
 _ADDRESS = re.compile(r"https?://[^/?#@]+(?=[/?#]|$)(?:/[\w.~-]{0,24}(?=[/?#]|$))*")
