@@ -1,0 +1,231 @@
+"""Sign-ins against the clock, and what each of them asks of the provider and of the database."""
+
+import random
+import re
+import statistics
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from benchmarks.machine import middle_half, table
+from benchmarks.network import Network
+from benchmarks.sites.catalogue import SITES, Site, sqlite
+from benchmarks.workers import Worker
+
+#: Warm sign-ins that calls and connections are counted over.
+COUNTED = 4
+
+_WRITES = re.compile(r"\s*(INSERT|UPDATE|DELETE|REPLACE)\b")
+_BRACKETS = re.compile(r"\s*(BEGIN|COMMIT|ROLLBACK|SAVEPOINT|RELEASE|START)\b")
+
+
+@dataclass(frozen=True, slots=True)
+class Statements:
+    """
+    What one view asked of the database.
+
+    Attributes:
+        asked: Statements, without those that begin and end transactions.
+        writes: Those of them that write.
+        sent: All, with BEGIN, COMMIT and savepoints.
+    """
+
+    asked: int
+    writes: int
+    sent: int
+
+    @classmethod
+    def of(cls, statements: Sequence[str]) -> "Statements":
+        """Count them."""
+        brackets = sum(1 for sql in statements if _BRACKETS.match(sql))
+        writes = sum(1 for sql in statements if _WRITES.match(sql))
+        return cls(asked=len(statements) - brackets, writes=writes, sent=len(statements))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Counts:
+    """
+    What sign-ins need that is not time.
+
+    Attributes:
+        first_calls: Calls to the provider by kind, of the first sign-in in a process.
+        first_connections: Connections that it opened.
+        first_seconds: How long it took, with everything that is imported for it.
+        calls: Calls of a later one.
+        connections: Connections that it opened.
+        login: Statements at the login view; likewise ``callback``.
+    """
+
+    first_calls: Mapping[str, int]
+    first_connections: int
+    first_seconds: float
+    calls: Mapping[str, float]
+    connections: float
+    login: Statements
+    callback: Statements
+
+
+@dataclass(slots=True)
+class Result:
+    """One site's."""
+
+    site: Site
+    counts: Counts
+    wall: list[float] = field(default_factory=list)
+    cpu: list[float] = field(default_factory=list)
+
+
+@contextmanager
+def started(
+    names: Sequence[str], net: Network, folder: Path, *, count: int, say: Callable[[str], None]
+) -> Iterator[dict[str, Worker]]:
+    """Start sites, each with *count* people who have signed in before, in an SQLite database of its own."""
+    with ExitStack() as stack:
+        workers = {}
+        for name in names:
+            say(f"Preparing {name}")
+            config = {
+                "site": name,
+                "issuer": net.issuer,
+                "bundle": str(net.bundle),
+                "database": sqlite(str(folder / f"{name}.sqlite3")),
+            }
+            worker = workers[name] = stack.enter_context(Worker("benchmarks.site", config, name=name))
+            worker.ask("prepare", count=count)
+            worker.ask("begin", count=count)
+        yield workers
+
+
+def counted(worker: Worker, net: Network) -> Counts:
+    """Count what sign-ins at a site need. It has served nobody yet."""
+    before = net.counts()
+    seconds = worker.ask("first")["wall"]
+    after = net.counts()
+    for _ in range(COUNTED):
+        statements = worker.ask("statements")
+    warm = net.counts()
+    return Counts(
+        first_calls=difference(before, after),
+        first_connections=after["connections"] - before["connections"],
+        first_seconds=seconds,
+        calls={kind: calls / COUNTED for kind, calls in difference(after, warm).items()},
+        connections=(warm["connections"] - after["connections"]) / COUNTED,
+        login=Statements.of(statements["login"]),
+        callback=Statements.of(statements["callback"]),
+    )
+
+
+def difference(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, int]:
+    """Give the calls between two counts, by kind."""
+    found = {kind: calls - before["calls"].get(kind, 0) for kind, calls in after["calls"].items()}
+    return {kind: calls for kind, calls in found.items() if calls}
+
+
+def measure(
+    names: Sequence[str],
+    net: Network,
+    folder: Path,
+    *,
+    people: int,
+    rounds: int,
+    turn: int,
+    say: Callable[[str], None],
+) -> list[Result]:
+    """
+    Count once, and measure in rounds.
+
+    Inside a round each site has a turn of some sign-ins, in random order, so that whatever else the machine
+    does meets them all alike; and ratios are taken inside a round.
+
+    Args:
+        people: Who have signed in before, at each site.
+        turn: Sign-ins.
+    """
+    order = random.Random(1)  # noqa: S311 - who goes first
+    with started(names, net, folder, count=people, say=say) as workers:
+        say("Counting")
+        results = {name: Result(SITES[name], counted(workers[name], net)) for name in names}
+        for number in range(rounds):
+            say(f"Round {number + 1} of {rounds}")
+            for name in order.sample(names, len(names)):
+                took = workers[name].ask("turn", count=turn)
+                results[name].wall.append(took["wall"])
+                results[name].cpu.append(took["cpu"])
+    return list(results.values())
+
+
+def ratios(values: Sequence[float], bases: Sequence[float]) -> str:
+    """Give the median of the ratios, and the middle half of them."""
+    found = [value / base for value, base in zip(values, bases, strict=True)]
+    low, high = middle_half(found)
+    return f"{statistics.median(found):.2f} ({low:.2f} to {high:.2f})"
+
+
+def times_table(results: Sequence[Result]) -> str:
+    """Give the times, and their ratios to the minimum that makes the same calls, and to the other."""
+    by_name = {result.site.name: result for result in results}
+    rows = []
+    for result in results:
+        same = by_name.get("minimum_userinfo" if result.site.asks_userinfo else "minimum")
+        least = by_name.get("minimum")
+        low, high = middle_half(result.wall)
+        rows.append(
+            [
+                f"`{result.site.name}`",
+                f"{1 / statistics.median(result.wall):.1f}",
+                f"{statistics.median(result.wall) * 1000:.1f} ({low * 1000:.1f} to {high * 1000:.1f})",
+                f"{statistics.median(result.cpu) * 1000:.1f}",
+                ratios(result.wall, least.wall) if least else "",
+                ratios(result.wall, same.wall) if same else "",
+                ratios(result.cpu, least.cpu) if least else "",
+                ratios(result.cpu, same.cpu) if same else "",
+            ]
+        )
+    head = [
+        "site",
+        "sign-ins/s",
+        "ms",
+        "CPU ms",
+        "time ÷ minimum",
+        "÷ same calls",
+        "CPU ÷ minimum",
+        "÷ same calls",
+    ]
+    return table(head, rows)
+
+
+def counts_table(results: Sequence[Result]) -> str:
+    """Give what is not time."""
+    rows = [
+        [
+            f"`{result.site.name}`",
+            calls(counts.calls),
+            f"{counts.connections:g}",
+            f"{calls(counts.first_calls)} over {counts.first_connections}",
+            f"{counts.first_seconds * 1000:.0f}",
+            f"{counts.login.asked} + {counts.callback.asked}",
+            f"{counts.login.writes} + {counts.callback.writes}",
+            f"{counts.login.sent} + {counts.callback.sent}",
+        ]
+        for result in results
+        for counts in (result.counts,)
+    ]
+    head = [
+        "site",
+        "calls, warm",
+        "new connections",
+        "calls of the first sign-in, over connections",
+        "its ms",
+        "statements: login + callback",
+        "of them writes",
+        "with BEGIN and COMMIT",
+    ]
+    return table(head, rows)
+
+
+def calls(counts: Mapping[str, float]) -> str:
+    """Give calls by kind, in the order in which they are made."""
+    order = ("discovery", "jwks", "token", "userinfo", "other")
+    return ", ".join(f"{kind} {counts[kind]:g}" for kind in order if kind in counts) or "none"
