@@ -1,5 +1,6 @@
 """One site, in a process of its own, and the browser that signs in there."""
 
+import cProfile
 import random
 import time
 from collections.abc import Callable, Iterable
@@ -11,6 +12,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 import certifi
 
 from benchmarks import people, workers
+from benchmarks.profiling import profiled
 from benchmarks.provider import code_for
 from benchmarks.sites.catalogue import HOST, SITES, WELCOME, Site, django_settings
 
@@ -35,14 +37,19 @@ HEADERS = {
 class Stopwatch:
     """Seconds that passed, and that this process worked, while it ran."""
 
-    def __init__(self) -> None:
+    def __init__(self, profiler: cProfile.Profile | None = None) -> None:
         self.wall = self.cpu = 0.0
+        self._profiler = profiler
 
     def __enter__(self) -> None:
         self._cpu = time.process_time()
         self._wall = time.perf_counter()
+        if self._profiler:
+            self._profiler.enable()
 
     def __exit__(self, *args: object) -> None:
+        if self._profiler:
+            self._profiler.disable()
         self.wall += time.perf_counter() - self._wall
         self.cpu += time.process_time() - self._cpu
 
@@ -210,6 +217,17 @@ class MeasuredSite:
             self.sign_in(stopwatch)
         return {"wall": stopwatch.wall / count, "cpu": stopwatch.cpu / count}
 
+    def profile(self, count: int, top: int) -> dict[str, Any]:
+        """Profile *count* sign-ins; see :func:`benchmarks.profiling.profiled`."""
+        self.turn(2)
+
+        def work(profiler: cProfile.Profile) -> None:
+            stopwatch = Stopwatch(profiler)
+            for _ in range(count):
+                self.sign_in(stopwatch)
+
+        return profiled(work, count=count, top=top)
+
     def statements(self) -> dict[str, list[str]]:
         """Sign in once and give the database's statements, at the login view and at the callback."""
         from django.contrib.auth import SESSION_KEY
@@ -243,6 +261,7 @@ def main() -> None:
             "first": site.first,
             "turn": site.turn,
             "statements": site.statements,
+            "profile": site.profile,
         }
     )
 

@@ -6,6 +6,7 @@ Only data here: which packages are imported is what some of the measurements are
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from benchmarks import people
@@ -36,7 +37,7 @@ class Site:
         settings: Further settings, for an issuer.
         tells_all: Whether the ID token tells name and address, so that a site may do without userinfo.
         asks_userinfo: Whether a sign-in calls userinfo: which of the two minima does the same work.
-        distributions: Whose versions the report names.
+        distribution: The package that signs people in.
     """
 
     name: str
@@ -49,12 +50,62 @@ class Site:
     settings: Callable[[str], dict[str, Any]] = field(default=nothing)
     tells_all: bool = True
     asks_userinfo: bool
-    distributions: tuple[str, ...] = ()
+    distribution: str | None = None
 
 
 def spatio(issuer: str) -> dict[str, Any]:
     """Give the README's settings; the registration is in the database, as ``spatio_register`` puts it."""
     return {"SPATIO_ISSUER": issuer, "LOGIN_URL": "spatio:login"}
+
+
+def authlib(issuer: str) -> dict[str, Any]:
+    """Give the settings of its "Django OAuth client" page."""
+    return {
+        "AUTHLIB_OAUTH_CLIENTS": {
+            "spatio": {
+                "client_id": people.CLIENT_ID,
+                "client_secret": people.CLIENT_SECRET,
+                "server_metadata_url": f"{issuer}/.well-known/openid-configuration",
+                "client_kwargs": {"scope": " ".join(people.SCOPES), "code_challenge_method": "S256"},
+            }
+        }
+    }
+
+
+def social(issuer: str) -> dict[str, Any]:
+    """Give the settings of its page about OpenID Connect, with PKCE."""
+    return {
+        "SOCIAL_AUTH_OIDC_OIDC_ENDPOINT": issuer,
+        "SOCIAL_AUTH_OIDC_KEY": people.CLIENT_ID,
+        "SOCIAL_AUTH_OIDC_SECRET": people.CLIENT_SECRET,
+        "SOCIAL_AUTH_OIDC_USE_PKCE": True,
+    }
+
+
+def mozilla(issuer: str) -> dict[str, Any]:
+    """Give the settings of its quickstart, with PKCE and the algorithm of the provider."""
+    return {
+        "OIDC_RP_CLIENT_ID": people.CLIENT_ID,
+        "OIDC_RP_CLIENT_SECRET": people.CLIENT_SECRET,
+        "OIDC_OP_AUTHORIZATION_ENDPOINT": f"{issuer}/oauth2/authorize",
+        "OIDC_OP_TOKEN_ENDPOINT": f"{issuer}/oauth2/token",
+        "OIDC_OP_USER_ENDPOINT": f"{issuer}/oauth2/userinfo",
+        "OIDC_OP_JWKS_ENDPOINT": f"{issuer}/oauth2/jwks",
+        "OIDC_RP_SIGN_ALGO": "RS256",
+        "OIDC_USE_PKCE": True,
+    }
+
+
+def allauth(issuer: str) -> dict[str, Any]:
+    """Give the settings of its pages "Quickstart" and "OpenID Connect", with PKCE."""
+    app = {
+        "provider_id": "spatio",
+        "name": "Spatio",
+        "client_id": people.CLIENT_ID,
+        "secret": people.CLIENT_SECRET,
+        "settings": {"server_url": issuer},
+    }
+    return {"SOCIALACCOUNT_PROVIDERS": {"openid_connect": {"OAUTH_PKCE_ENABLED": True, "APPS": [app]}}}
 
 
 _MINIMUM: dict[str, Any] = {
@@ -69,7 +120,7 @@ _SPATIO: dict[str, Any] = {
     "middleware": ("spatio_django.middleware.SpatioMiddleware",),
     "backends": ("spatio_django.backends.SpatioBackend",),
     "settings": spatio,
-    "distributions": ("spatio-django",),
+    "distribution": "spatio-django",
 }
 
 SITES = {
@@ -79,8 +130,68 @@ SITES = {
         Site(name="minimum_userinfo", tells_all=False, asks_userinfo=True, **_MINIMUM),
         Site(name="spatio", asks_userinfo=False, **_SPATIO),
         Site(name="spatio_userinfo", tells_all=False, asks_userinfo=True, **_SPATIO),
+        Site(
+            name="authlib",
+            module="with_authlib",
+            login="/login/",
+            settings=authlib,
+            asks_userinfo=False,
+            distribution="authlib",
+        ),
+        Site(
+            name="social",
+            module="with_social",
+            login="/login/oidc/",
+            method="POST",
+            apps=("social_django",),
+            backends=("social_core.backends.open_id_connect.OpenIdConnectAuth",),
+            settings=social,
+            asks_userinfo=True,
+            distribution="social-auth-app-django",
+        ),
+        Site(
+            name="mozilla",
+            module="with_mozilla",
+            login="/oidc/authenticate/",
+            apps=("mozilla_django_oidc",),
+            backends=("mozilla_django_oidc.auth.OIDCAuthenticationBackend",),
+            settings=mozilla,
+            asks_userinfo=True,
+            distribution="mozilla-django-oidc",
+        ),
+        Site(
+            name="allauth",
+            module="with_allauth",
+            login="/accounts/oidc/spatio/login/",
+            method="POST",
+            apps=(
+                "allauth",
+                "allauth.account",
+                "allauth.socialaccount",
+                "allauth.socialaccount.providers.openid_connect",
+            ),
+            middleware=("allauth.account.middleware.AccountMiddleware",),
+            backends=("allauth.account.auth_backends.AuthenticationBackend",),
+            settings=allauth,
+            asks_userinfo=True,
+            distribution="django-allauth",
+        ),
     )
 }
+
+
+def installed() -> list[str]:
+    """Give the names of the sites whose packages are there."""
+    return [name for name, site in SITES.items() if site.distribution is None or is_there(site.distribution)]
+
+
+def is_there(distribution: str) -> bool:
+    """Tell whether a package is installed."""
+    try:
+        version(distribution)
+    except PackageNotFoundError:
+        return False
+    return True
 
 
 def django_settings(
@@ -155,7 +266,3 @@ def sqlite(path: str) -> dict[str, Any]:
             "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL",
         },
     }
-
-
-#: The client, for the settings of the others.
-CLIENT = (people.CLIENT_ID, people.CLIENT_SECRET)
