@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import traceback
@@ -9,6 +10,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
+
+# What would lead the sites past the provider, or have them trust others: this machine's affair.
+_ELSEWHERE = re.compile(r"(REQUESTS|CURL)_CA_BUNDLE|SSL_CERT_(FILE|DIR)|\w+_PROXY", re.IGNORECASE)
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -34,6 +38,7 @@ class Worker:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             cwd=ROOT,
+            env={name: value for name, value in os.environ.items() if not _ELSEWHERE.fullmatch(name)},
             text=True,
         )
 

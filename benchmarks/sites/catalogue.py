@@ -194,9 +194,7 @@ def is_there(distribution: str) -> bool:
     return True
 
 
-def django_settings(
-    site: Site | None, *, issuer: str, database: dict[str, Any], debug: bool = False
-) -> dict[str, Any]:
+def django_settings(site: Site | None, *, issuer: str, database: dict[str, Any]) -> dict[str, Any]:
     """
     Give all settings of *site*: what ``startproject`` writes, and what the site adds.
 
@@ -208,7 +206,8 @@ def django_settings(
     return {
         "SECRET_KEY": "a key for measuring with, and for nothing else: " + "x" * 32,
         "ALLOWED_HOSTS": [HOST],
-        "DEBUG": debug,
+        "DEBUG": False,
+        "DEBUG_PROPAGATE_EXCEPTIONS": True,  # a sign-in that fails says why
         "INSTALLED_APPS": [
             "django.contrib.admin",
             "django.contrib.auth",

@@ -1,4 +1,4 @@
-"""mozilla-django-oidc's documented URLs. It knows people by their e-mail address, so there is nothing to join."""
+"""mozilla-django-oidc's documented URLs. It knows people by e-mail address, so there is nothing to join."""
 
 from django.urls import include, path
 

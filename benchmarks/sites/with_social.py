@@ -14,6 +14,15 @@ urlpatterns = [path("", include("social_django.urls", namespace="social"))]
 def seed(users: Iterable[tuple[int, User]]) -> None:
     """Join each user to their account."""
     UserSocialAuth.objects.bulk_create(
-        (UserSocialAuth(user=user, provider="oidc", uid=people.subject(number)) for number, user in users),
+        (
+            UserSocialAuth(
+                user=user,
+                provider="oidc",
+                id_key="sub",
+                uid=people.subject(number),
+                extra_data={"sub": people.subject(number)},
+            )
+            for number, user in users
+        ),
         batch_size=500,
     )
