@@ -4,9 +4,10 @@ import argparse
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import machine, profiling, sign_ins
+from benchmarks import accounts, machine, profiling, sign_ins, startup
 from benchmarks.network import network
 from benchmarks.sites.catalogue import SITES, installed
 
@@ -15,74 +16,129 @@ _began = time.monotonic()
 
 def say(what: str) -> None:
     """Tell whoever waits how far it is."""
-    print(f"[{time.monotonic() - _began:5.0f} s] {what}", file=sys.stderr, flush=True)
+    print(f"[{time.monotonic() - _began:4.0f} s] {what}", file=sys.stderr, flush=True)
 
 
 def arguments() -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("what", nargs="?", choices=("all", "profile"), default="all")
-    parser.add_argument("--quick", action="store_true", help="fewer rounds of everything")
-    parser.add_argument("--sites", help=f"some of {','.join(SITES)}; default: all whose packages are there")
-    parser.add_argument("--scheme", choices=("https", "http"), default="https")
-    parser.add_argument("--round-trip", type=float, default=20.0, metavar="MS")
-    parser.add_argument("--rounds", type=int, metavar="N")
-    parser.add_argument("--turn", type=int, metavar="N", help="sign-ins of a site in a round")
-    parser.add_argument("--people", type=int, default=10_000, metavar="N")
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks",
+        description="How fast signing in is: this package, its peers, and a hand-written minimum.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    parser.add_argument(
+        "what",
+        nargs="?",
+        choices=("all", *PARTS, "profile"),
+        default="all",
+        help="all parts, one of them, or a profile of where the time goes",
+    )
+    parser.add_argument("--quick", action="store_true", help="in two minutes, and rougher")
+    parser.add_argument("--sites", metavar="A,B", help=f"some of {', '.join(SITES)}; without it, all")
+    parser.add_argument("--scheme", choices=("https", "http"), default="https", help="of the provider")
+    parser.add_argument(
+        "--round-trip", type=float, default=20.0, metavar="MS", help="to the provider and back"
+    )
+    parser.add_argument("--rounds", type=int, metavar="N", help="without it 15, or 5 if quick")
+    parser.add_argument(
+        "--turn", type=int, metavar="N", help="sign-ins in a round; without it 8, or 3 if quick"
+    )
+    parser.add_argument("--people", type=int, default=10_000, metavar="N", help="who have an account")
     parser.add_argument("--sign-ins", type=int, default=200, metavar="N", help="that are profiled")
-    parser.add_argument("--top", type=int, default=40, metavar="N", help="functions that the profile lists")
+    parser.add_argument("--top", type=int, default=40, metavar="N", help="functions that a profile lists")
     parser.add_argument("--output", type=Path, metavar="FILE", help="write the report there, too")
-    return parser.parse_args()
+    options = parser.parse_args()
+    options.sites = options.sites.split(",") if options.sites else None
+    unknown = set(options.sites or ()) - set(SITES)
+    if unknown:
+        parser.error(f"There is no site {', '.join(sorted(unknown))}.")
+    options.rounds = options.rounds or (5 if options.quick else 15)
+    options.turn = options.turn or (3 if options.quick else 8)
+    return options
+
+
+def measured_sign_ins(options: argparse.Namespace, folder: Path) -> list[str]:
+    """Measure sign-ins, and count what they need."""
+    with network(folder, scheme=options.scheme, round_trip=options.round_trip / 1000) as net:
+        results = sign_ins.measure(
+            options.sites or installed(),
+            net,
+            folder,
+            people=options.people,
+            rounds=options.rounds,
+            turn=options.turn,
+            say=say,
+        )
+    how = (
+        f"{options.rounds} rounds with a turn of {options.turn} sign-ins each; {options.people:,} people, "
+        "SQLite. Ratios are taken inside a round; medians, and the middle half in brackets."
+    )
+    return [
+        f"## Sign-ins over {options.scheme}, {options.round_trip:g} ms per round trip",
+        how,
+        sign_ins.times_table(results),
+        "## Calls, connections and statements per sign-in",
+        sign_ins.counts_table(results),
+    ]
+
+
+def measured_startup(options: argparse.Namespace, folder: Path) -> list[str]:
+    """Measure what the packages add to a start."""
+    samples = startup.measure(options.sites or installed(), rounds=options.rounds, say=say)
+    how = (
+        f"{options.rounds} fresh interpreters. *setup* is `django.setup()`; *ready* is that and what the "
+        "first request waits for: middleware, URLconf and views."
+    )
+    return ["## Starting a site", how, startup.report(samples)]
+
+
+def measured_accounts(options: argparse.Namespace, folder: Path) -> list[str]:
+    """Measure sign-ins by the number of accounts."""
+    head = "## Sign-ins by the number of accounts, on PostgreSQL"
+    reason = accounts.missing()
+    if reason:
+        return [head, f"Not measured: {reason}"]
+    sizes = accounts.SIZES[:2] if options.quick else accounts.SIZES
+    times = accounts.measure(folder, sizes=sizes, rounds=options.rounds, turn=options.turn, say=say)
+    how = (
+        f"{options.rounds} rounds with a turn of {options.turn} sign-ins each, over http, 0 ms away. "
+        f"Beside those accounts there are {accounts.FEW} more; whoever signs in is any of them all."
+    )
+    return [head, how, accounts.report(times)]
+
+
+PARTS: dict[str, Callable[[argparse.Namespace, Path], list[str]]] = {
+    "sign-ins": measured_sign_ins,
+    "startup": measured_startup,
+    "accounts": measured_accounts,
+}
+
+
+def profiled(options: argparse.Namespace, folder: Path) -> list[str]:
+    """Profile warm sign-ins of the sites that are asked for; of this package, unless others are."""
+    parts = []
+    with (
+        network(folder, scheme=options.scheme, round_trip=options.round_trip / 1000) as net,
+        sign_ins.started(options.sites or ["spatio"], net, folder, count=options.people, say=say) as sites,
+    ):
+        for site, worker in sites.items():
+            say(f"Profiling {site}")
+            worker.ask("first")
+            found = worker.ask("profile", count=options.sign_ins, top=options.top)
+            parts += [f"## {site}: {options.sign_ins} sign-ins", profiling.report(found)]
+    return parts
 
 
 def main() -> None:
     """Measure what is asked for, and print it."""
     options = arguments()
-    if options.what == "profile":
-        finish(options, profile(options))
-        return
-    names = options.sites.split(",") if options.sites else installed()
-    rounds = options.rounds or (5 if options.quick else 15)
-    turn = options.turn or (3 if options.quick else 8)
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        with network(folder, scheme=options.scheme, round_trip=options.round_trip / 1000) as net:
-            results = sign_ins.measure(
-                names, net, folder, people=options.people, rounds=rounds, turn=turn, say=say
-            )
-    report = "\n\n".join(
-        [
-            f"{machine.machine()}; {machine.versions()}.",
-            f"## Sign-ins over {options.scheme}, {options.round_trip:g} ms per round trip",
-            f"{rounds} rounds with a turn of {turn} sign-ins each; medians, with the middle half.",
-            sign_ins.times_table(results),
-            "## Calls, connections and statements per sign-in",
-            sign_ins.counts_table(results),
-        ]
-    )
-    finish(options, report)
-
-
-def profile(options: argparse.Namespace) -> str:
-    """Profile warm sign-ins of the sites that are asked for; of this package, unless others are."""
-    names = options.sites.split(",") if options.sites else ["spatio"]
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        with (
-            network(folder, scheme=options.scheme, round_trip=options.round_trip / 1000) as net,
-            sign_ins.started(names, net, folder, count=options.people, say=say) as sites,
-        ):
-            parts = [f"{machine.machine()}; {machine.versions()}."]
-            for site, worker in sites.items():
-                say(f"Profiling {site}")
-                worker.ask("first")
-                found = worker.ask("profile", count=options.sign_ins, top=options.top)
-                parts += [f"## {site}: {options.sign_ins} sign-ins", profiling.report(found)]
-    return "\n\n".join(parts)
-
-
-def finish(options: argparse.Namespace, report: str) -> None:
-    """Print the report, and keep it if asked to."""
+    parts = PARTS | {"profile": profiled}
+    wanted = list(PARTS.values()) if options.what == "all" else [parts[options.what]]
+    blocks = [f"{machine.machine()}.", f"{machine.versions()}."]
+    for part in wanted:
+        with tempfile.TemporaryDirectory() as name:
+            blocks += part(options, Path(name))
+    report = "\n\n".join(blocks)
     print(report)
     if options.output:
         options.output.write_text(report + "\n")

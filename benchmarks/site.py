@@ -2,6 +2,7 @@
 
 import cProfile
 import random
+import statistics
 import time
 from collections.abc import Callable, Iterable
 from importlib import import_module
@@ -210,12 +211,15 @@ class MeasuredSite:
         return {"wall": stopwatch.wall, "cpu": stopwatch.cpu}
 
     def turn(self, count: int) -> dict[str, float]:
-        """Give the seconds per sign-in over *count* of them; one before is not counted, which warms up."""
+        """Give the seconds of the median one of *count* sign-ins, after one that warms up."""
         self.sign_in(Stopwatch())
-        stopwatch = Stopwatch()
-        for _ in range(count):
+        stopwatches = [Stopwatch() for _ in range(count)]
+        for stopwatch in stopwatches:
             self.sign_in(stopwatch)
-        return {"wall": stopwatch.wall / count, "cpu": stopwatch.cpu / count}
+        return {
+            "wall": statistics.median(stopwatch.wall for stopwatch in stopwatches),
+            "cpu": statistics.median(stopwatch.cpu for stopwatch in stopwatches),
+        }
 
     def profile(self, count: int, top: int) -> dict[str, Any]:
         """Profile *count* sign-ins; see :func:`benchmarks.profiling.profiled`."""

@@ -11,10 +11,19 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-# What would lead the sites past the provider, or have them trust others: this machine's affair.
-_ELSEWHERE = re.compile(r"(REQUESTS|CURL)_CA_BUNDLE|SSL_CERT_(FILE|DIR)|\w+_PROXY", re.IGNORECASE)
+# This machine's affairs: what would lead the sites past the provider, have them trust others, or have each
+# process compile the package anew, which nobody's site does.
+_NOT_PASSED_ON = re.compile(
+    r"(REQUESTS|CURL)_CA_BUNDLE|SSL_CERT_(FILE|DIR)|\w+_PROXY|PYTHONDONTWRITEBYTECODE|PYTHONDEVMODE",
+    re.IGNORECASE,
+)
 
 ROOT = Path(__file__).resolve().parent.parent
+
+
+def environment() -> dict[str, str]:
+    """Give the environment for processes that are measured."""
+    return {name: value for name, value in os.environ.items() if not _NOT_PASSED_ON.fullmatch(name)}
 
 
 class WorkerFailed(RuntimeError):
@@ -38,7 +47,7 @@ class Worker:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             cwd=ROOT,
-            env={name: value for name, value in os.environ.items() if not _ELSEWHERE.fullmatch(name)},
+            env=environment(),
             text=True,
         )
 

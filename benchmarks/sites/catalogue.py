@@ -6,7 +6,6 @@ Only data here: which packages are imported is what some of the measurements are
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from benchmarks import people
@@ -187,6 +186,8 @@ def installed() -> list[str]:
 
 def is_there(distribution: str) -> bool:
     """Tell whether a package is installed."""
+    from importlib.metadata import PackageNotFoundError, version  # here: it imports much
+
     try:
         version(distribution)
     except PackageNotFoundError:
@@ -264,4 +265,16 @@ def sqlite(path: str) -> dict[str, Any]:
             "transaction_mode": "IMMEDIATE",
             "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL",
         },
+    }
+
+
+def postgresql(name: str, *, host: str, user: str, password: str) -> dict[str, Any]:
+    """Give a database of a PostgreSQL server."""
+    return {
+        "ENGINE": "django.db.backends.postgresql",
+        "NAME": name,
+        "HOST": host,
+        "USER": user,
+        "PASSWORD": password,
+        "CONN_MAX_AGE": None,
     }
