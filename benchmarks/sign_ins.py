@@ -3,6 +3,7 @@
 import random
 import re
 import statistics
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -14,14 +15,17 @@ from benchmarks.network import Network
 from benchmarks.sites.catalogue import SITES, Site, sqlite
 from benchmarks.workers import Worker
 
-#: Warm sign-ins that calls and connections are counted over.
-COUNTED = 4
+#: Warm sign-ins that calls, connections and statements are counted over: as many as fit into some seconds.
+LEAST, MOST, SECONDS = 4, 64, 2.0
+#: Seconds that one visitor stays at the provider while everybody else is fast: what a site remembers for a
+#: few seconds is forgotten when they are back.
+PAUSE = 11.0
 
 _WRITES = re.compile(r"\s*(INSERT|UPDATE|DELETE|REPLACE)\b")
 _BRACKETS = re.compile(r"\s*(BEGIN|COMMIT|ROLLBACK|SAVEPOINT|RELEASE|START)\b")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, order=True)
 class Statements:
     """
     What one view asked of the database.
@@ -53,9 +57,9 @@ class Counts:
         first_calls: Calls to the provider by kind, of the first sign-in in a process.
         first_connections: Connections that it opened.
         first_seconds: How long it took, with everything that is imported for it.
-        calls: Calls of a later one.
+        calls: Calls of a later one, on average.
         connections: Connections that it opened.
-        login: Statements at the login view; likewise ``callback``.
+        login: Statements at the login view, of each sign-in that was counted; likewise ``callback``.
     """
 
     first_calls: Mapping[str, int]
@@ -63,8 +67,13 @@ class Counts:
     first_seconds: float
     calls: Mapping[str, float]
     connections: float
-    login: Statements
-    callback: Statements
+    login: list[Statements]
+    callback: list[Statements]
+
+    def add(self, statements: Mapping[str, Sequence[str]]) -> None:
+        """Count those of one more sign-in."""
+        self.login.append(Statements.of(statements["login"]))
+        self.callback.append(Statements.of(statements["callback"]))
 
 
 @dataclass(slots=True)
@@ -103,18 +112,23 @@ def counted(worker: Worker, net: Network) -> Counts:
     before = net.counts()
     seconds = worker.ask("first")["wall"]
     after = net.counts()
-    for _ in range(COUNTED):
-        statements = worker.ask("statements")
+    statements: list[Mapping[str, Sequence[str]]] = []
+    until = time.monotonic() + SECONDS
+    while len(statements) < LEAST or (len(statements) < MOST and time.monotonic() < until):
+        statements.append(worker.ask("statements"))
     warm = net.counts()
-    return Counts(
+    counts = Counts(
         first_calls=difference(before, after),
         first_connections=after["connections"] - before["connections"],
         first_seconds=seconds,
-        calls={kind: calls / COUNTED for kind, calls in difference(after, warm).items()},
-        connections=(warm["connections"] - after["connections"]) / COUNTED,
-        login=Statements.of(statements["login"]),
-        callback=Statements.of(statements["callback"]),
+        calls={kind: calls / len(statements) for kind, calls in difference(after, warm).items()},
+        connections=(warm["connections"] - after["connections"]) / len(statements),
+        login=[],
+        callback=[],
     )
+    for one in statements:
+        counts.add(one)
+    return counts
 
 
 def difference(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, int]:
@@ -131,6 +145,7 @@ def measure(
     people: int,
     rounds: int,
     turn: int,
+    pause: float = PAUSE,
     say: Callable[[str], None],
 ) -> list[Result]:
     """
@@ -142,11 +157,16 @@ def measure(
     Args:
         people: Who have signed in before, at each site.
         turn: Sign-ins.
+        pause: Seconds at the provider of the one visitor per site who takes their time.
     """
     order = random.Random(1)  # noqa: S311 - who goes first
     with started(names, net, folder, count=people, say=say) as workers:
         say("Counting")
         results = {name: Result(SITES[name], counted(workers[name], net)) for name in names}
+        for worker in workers.values():  # all at once: nothing is timed
+            worker.tell("statements", pause=pause)
+        for name, worker in workers.items():
+            results[name].counts.add(worker.answer())
         for number in range(rounds):
             say(f"Round {number + 1} of {rounds}")
             for name in order.sample(names, len(names)):
@@ -197,21 +217,25 @@ def times_table(results: Sequence[Result]) -> str:
 
 
 def counts_table(results: Sequence[Result]) -> str:
-    """Give what is not time."""
-    rows = [
-        [
-            f"`{result.site.name}`",
-            calls(counts.calls),
-            f"{counts.connections:g}",
-            f"{calls(counts.first_calls)} over {counts.first_connections}",
-            f"{counts.first_seconds * 1000:.0f}",
-            f"{counts.login.asked} + {counts.callback.asked}",
-            f"{counts.login.writes} + {counts.callback.writes}",
-            f"{counts.login.sent} + {counts.callback.sent}",
-        ]
-        for result in results
-        for counts in (result.counts,)
-    ]
+    """Give what is not time. Usual is what the median sign-in needs, and most the one that needs most."""
+    rows = []
+    for result in results:
+        counts = result.counts
+        usual = [statistics.median_low(found) for found in (counts.login, counts.callback)]
+        most = [max(found) for found in (counts.login, counts.callback)]
+        rows.append(
+            [
+                f"`{result.site.name}`",
+                calls(counts.calls),
+                f"{counts.connections:g}",
+                f"{calls(counts.first_calls)} over {counts.first_connections}",
+                f"{counts.first_seconds * 1000:.0f}",
+                " + ".join(str(each.asked) for each in usual),
+                " + ".join(str(each.asked) for each in most),
+                " + ".join(str(each.writes) for each in most),
+                " + ".join(str(each.sent) for each in usual),
+            ]
+        )
     head = [
         "site",
         "calls, warm",
@@ -219,8 +243,9 @@ def counts_table(results: Sequence[Result]) -> str:
         "calls of the first sign-in, over connections",
         "its ms",
         "statements: login + callback",
-        "of them writes",
-        "with BEGIN and COMMIT",
+        "at most",
+        "of these writes",
+        "usually, with BEGIN and COMMIT",
     ]
     return table(head, rows)
 

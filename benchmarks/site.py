@@ -173,12 +173,15 @@ class MeasuredSite:
         self._people = count
         self._application = get_wsgi_application()
 
-    def sign_in(self, stopwatch: Stopwatch, *, after: Callable[[], None] = lambda: None) -> int:
+    def sign_in(
+        self, stopwatch: Stopwatch, *, after: Callable[[], None] = lambda: None, pause: float = 0
+    ) -> int:
         """
         Sign somebody in who has been here before, in a browser that has not.
 
         Args:
             after: Called after each of the two answers.
+            pause: Seconds that they stay at the provider.
 
         Raises:
             AssertionError: It did not work.
@@ -194,6 +197,7 @@ class MeasuredSite:
             form, browser.cookies["csrftoken"] = {"csrfmiddlewaretoken": token}, token
         address = browser.open(self.site.login, form=form)
         params = dict(parse_qsl(urlsplit(address).query))
+        time.sleep(pause)
         code = code_for(person=person, params=params, tells_all=self.site.tells_all)
         query = urlencode({"code": code, "state": params["state"]})
         address = browser.open(f"{params['redirect_uri']}?{query}", site="cross-site")
@@ -232,7 +236,7 @@ class MeasuredSite:
 
         return profiled(work, count=count, top=top)
 
-    def statements(self) -> dict[str, list[str]]:
+    def statements(self, pause: float = 0) -> dict[str, list[str]]:
         """Sign in once and give the database's statements, at the login view and at the callback."""
         from django.contrib.auth import SESSION_KEY
         from django.contrib.auth.models import User
@@ -244,7 +248,9 @@ class MeasuredSite:
         connection.force_debug_cursor = True
         try:
             person = self.sign_in(
-                Stopwatch(), after=lambda: seen.append([query["sql"] for query in connection.queries_log])
+                Stopwatch(),
+                after=lambda: seen.append([query["sql"] for query in connection.queries_log]),
+                pause=pause,
             )
         finally:
             connection.force_debug_cursor = False
