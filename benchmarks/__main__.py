@@ -7,9 +7,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import accounts, machine, profiling, sign_ins, startup
+from benchmarks import machine, profiling, sign_ins, startup
 from benchmarks.network import network
-from benchmarks.sites.catalogue import SITES, installed
+from benchmarks.sites.catalogue import SITES, installed, is_there
 
 _began = time.monotonic()
 
@@ -95,6 +95,10 @@ def measured_startup(options: argparse.Namespace, folder: Path) -> list[str]:
 def measured_accounts(options: argparse.Namespace, folder: Path) -> list[str]:
     """Measure sign-ins by the number of accounts."""
     head = "## Sign-ins by the number of accounts, on PostgreSQL"
+    if not is_there("psycopg"):
+        return [head, "Not measured: psycopg is not installed."]
+    from benchmarks import accounts
+
     reason = accounts.missing()
     if reason:
         return [head, f"Not measured: {reason}"]

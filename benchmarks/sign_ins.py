@@ -107,20 +107,20 @@ def started(
         yield workers
 
 
-def counted(worker: Worker, net: Network) -> Counts:
-    """Count what sign-ins at a site need. It has served nobody yet."""
+def counted(worker: Worker, net: Network, *, seconds: float) -> Counts:
+    """Count what sign-ins at a site need, for so many seconds. It has served nobody yet."""
     before = net.counts()
-    seconds = worker.ask("first")["wall"]
+    first = worker.ask("first")
     after = net.counts()
     statements: list[Mapping[str, Sequence[str]]] = []
-    until = time.monotonic() + SECONDS
+    until = time.monotonic() + seconds
     while len(statements) < LEAST or (len(statements) < MOST and time.monotonic() < until):
         statements.append(worker.ask("statements"))
     warm = net.counts()
     counts = Counts(
         first_calls=difference(before, after),
         first_connections=after["connections"] - before["connections"],
-        first_seconds=seconds,
+        first_seconds=first["wall"],
         calls={kind: calls / len(statements) for kind, calls in difference(after, warm).items()},
         connections=(warm["connections"] - after["connections"]) / len(statements),
         login=[],
@@ -145,6 +145,7 @@ def measure(
     people: int,
     rounds: int,
     turn: int,
+    seconds: float = SECONDS,
     pause: float = PAUSE,
     say: Callable[[str], None],
 ) -> list[Result]:
@@ -157,12 +158,13 @@ def measure(
     Args:
         people: Who have signed in before, at each site.
         turn: Sign-ins.
+        seconds: For counting, per site.
         pause: Seconds at the provider of the one visitor per site who takes their time.
     """
     order = random.Random(1)  # noqa: S311 - who goes first
     with started(names, net, folder, count=people, say=say) as workers:
         say("Counting")
-        results = {name: Result(SITES[name], counted(workers[name], net)) for name in names}
+        results = {name: Result(SITES[name], counted(workers[name], net, seconds=seconds)) for name in names}
         for worker in workers.values():  # all at once: nothing is timed
             worker.tell("statements", pause=pause)
         for name, worker in workers.items():
