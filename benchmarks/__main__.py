@@ -39,9 +39,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--round-trip", type=float, default=20.0, metavar="MS", help="to the provider and back"
     )
-    parser.add_argument("--rounds", type=int, metavar="N", help="without it 15, or 5 if quick")
+    parser.add_argument("--rounds", type=int, metavar="N", help="without it 24, or 6 if quick")
     parser.add_argument(
-        "--turn", type=int, metavar="N", help="sign-ins in a round; without it 8, or 3 if quick"
+        "--turn", type=int, metavar="N", help="sign-ins in a round; without it 4, or 2 if quick"
     )
     parser.add_argument("--people", type=int, default=10_000, metavar="N", help="who have an account")
     parser.add_argument("--sign-ins", type=int, default=200, metavar="N", help="that are profiled")
@@ -52,8 +52,8 @@ def arguments() -> argparse.Namespace:
     unknown = set(options.sites or ()) - set(SITES)
     if unknown:
         parser.error(f"There is no site {', '.join(sorted(unknown))}.")
-    options.rounds = options.rounds or (5 if options.quick else 15)
-    options.turn = options.turn or (3 if options.quick else 8)
+    options.rounds = options.rounds or (6 if options.quick else 24)
+    options.turn = options.turn or (2 if options.quick else 4)
     return options
 
 

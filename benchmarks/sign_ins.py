@@ -94,15 +94,18 @@ def started(
     with ExitStack() as stack:
         workers = {}
         for name in names:
-            say(f"Preparing {name}")
             config = {
                 "site": name,
                 "issuer": net.issuer,
                 "bundle": str(net.bundle),
                 "database": sqlite(str(folder / f"{name}.sqlite3")),
             }
-            worker = workers[name] = stack.enter_context(Worker("benchmarks.site", config, name=name))
-            worker.ask("prepare", count=count)
+            workers[name] = stack.enter_context(Worker("benchmarks.site", config, name=name))
+        say(f"Preparing {', '.join(names)}")
+        for worker in workers.values():  # all at once: nothing is timed
+            worker.tell("prepare", count=count)
+        for worker in workers.values():
+            worker.answer()
             worker.ask("begin", count=count)
         yield workers
 
