@@ -70,8 +70,8 @@ def measured_sign_ins(options: argparse.Namespace, folder: Path) -> list[str]:
             say=say,
         )
     how = (
-        f"{options.rounds} rounds with a turn of {options.turn} sign-ins each; {options.people:,} people, "
-        "SQLite. Ratios are taken inside a round; medians, and the middle half in brackets."
+        f"{options.rounds} rounds with a turn of {options.turn} sign-ins each; {options.people:,} people; "
+        "SQLite."
     )
     return [
         f"## Sign-ins over {options.scheme}, {options.round_trip:g} ms per round trip",
@@ -138,7 +138,7 @@ def main() -> None:
     options = arguments()
     parts = PARTS | {"profile": profiled}
     wanted = list(PARTS.values()) if options.what == "all" else [parts[options.what]]
-    blocks = [f"{machine.machine()}.", f"{machine.versions()}."]
+    blocks = [f"{machine.machine()}.", f"{machine.versions()}.", machine.caveat()]
     for part in wanted:
         with tempfile.TemporaryDirectory() as name:
             blocks += part(options, Path(name))

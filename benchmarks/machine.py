@@ -52,6 +52,21 @@ def machine() -> str:
     )
 
 
+def caveat() -> str:
+    """Say what a reader has to know who sees the tables only."""
+    busy = os.getloadavg()[0] / (os.cpu_count() or 1)
+    warning = (
+        f" **Other work kept the machine busy ({busy:.1f} processes per core when this began): the figures are "
+        "rough, and so are their ratios.**"
+        if busy > 0.5
+        else ""
+    )
+    return (
+        "Read ratios, never times: they are taken inside a round, in which every site has its turn. "
+        f"The figures are medians, with the middle half in brackets.{warning}"
+    )
+
+
 def middle_half(values: Sequence[float]) -> tuple[float, float]:
     """Give the quartiles between which half of *values* lie."""
     if len(values) < 2:
