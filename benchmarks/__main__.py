@@ -138,7 +138,7 @@ def main() -> None:
     options = arguments()
     parts = PARTS | {"profile": profiled}
     wanted = list(PARTS.values()) if options.what == "all" else [parts[options.what]]
-    blocks = [f"{machine.machine()}.", f"{machine.versions()}.", machine.caveat()]
+    blocks = ["# Signing in, measured", f"{machine.machine()}.", f"{machine.versions()}.", machine.caveat()]
     for part in wanted:
         with tempfile.TemporaryDirectory() as name:
             blocks += part(options, Path(name))

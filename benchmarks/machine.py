@@ -56,8 +56,8 @@ def caveat() -> str:
     """Say what a reader has to know who sees the tables only."""
     busy = os.getloadavg()[0] / (os.cpu_count() or 1)
     warning = (
-        f" **Other work kept the machine busy ({busy:.1f} processes per core at the start): figures and ratios "
-        "are rough.**"
+        f" **Other work kept the machine busy, with {busy:.1f} processes per core at the start: "
+        "figures and ratios are rough.**"
         if busy > 0.5
         else ""
     )

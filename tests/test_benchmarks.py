@@ -5,6 +5,7 @@ Times are for a quiet machine and ``python -m benchmarks``; none is judged here.
 """
 
 import socket
+import statistics
 import subprocess
 import sys
 import threading
@@ -52,7 +53,10 @@ def test_a_warm_sign_in_asks_for_nothing_but_tokens_and_a_user(tmp_path: Path) -
     for name in ("minimum", "minimum_userinfo"):
         assert [each.asked for each in found[name].counts.callback] == [4] * (sign_ins.LEAST + 1), name
     for name in ("spatio", "spatio_userinfo"):
-        assert min(found[name].counts.callback).asked <= 8, name
+        asked = [each.asked for each in found[name].counts.callback]
+        assert statistics.median_low(asked) <= 6, name
+        # One that also clears away used states, and comes when the registration is due to be read again.
+        assert max(asked) <= 9, name
 
 
 @pytest.mark.parametrize("name", PEERS)
