@@ -28,6 +28,7 @@ IN_SDIST = {
     "CHANGELOG.md",
     "LICENSE",
     "README.md",
+    "benchmarks/README.md",
     "example_project/manage.py",
     "tests/package_smoke.py",
     "tests/providers/oidc_provider/.npmrc",
