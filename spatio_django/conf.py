@@ -116,6 +116,9 @@ def _texts(name: str, default: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(value)
 
 
+#: Their names.
+NAMES = frozenset(name for name in vars(Settings) if name.startswith("SPATIO_"))
+
 conf = Settings()
 
 

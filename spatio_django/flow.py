@@ -40,8 +40,6 @@ if TYPE_CHECKING:
 
 #: How a state's digest begins, in hexadecimal, whose callback clears expired ones away: one in sixteen.
 CLEARING = "0"
-#: Expired states cleared away then: more than come to be meanwhile, so that the table stays small.
-CLEARED_AT_ONCE = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -213,7 +211,7 @@ def completed(
         raise LoginNotFound("This callback was used before.", code="state_used")
     if pending.digest.startswith(CLEARING):
         with suppress(DatabaseError):  # housekeeping: not worth a sign-in
-            ConsumedState.forget_expired(most=CLEARED_AT_ONCE)
+            ConsumedState.forget_expired()
     code = authorization.read_callback(
         dict(request.GET.lists()),
         state=pending.state,

@@ -272,9 +272,6 @@ class ConsumedState(models.Model):
         return True
 
     @classmethod
-    def forget_expired(cls, *, most: int) -> int:
-        """Delete up to *most* states whose time is over; give how many."""
-        alias = router.db_for_write(cls)
-        expired = cls.objects.using(alias).filter(expires_ms__lt=DatabaseNow())
-        digests = list(expired.values_list("pk", flat=True)[:most])
-        return cls.objects.using(alias).filter(pk__in=digests).delete()[0] if digests else 0
+    def forget_expired(cls) -> None:
+        """Delete the states whose time is over, in one statement."""
+        cls.objects.using(router.db_for_write(cls)).filter(expires_ms__lt=DatabaseNow()).delete()

@@ -12,6 +12,7 @@ import time
 from dataclasses import dataclass, field, replace
 
 from django.http import HttpRequest, HttpResponse
+from django.utils.functional import cached_property
 
 from spatio_django.encryption import key_ring
 from spatio_django.exceptions import Undecryptable
@@ -29,7 +30,7 @@ COOKIE_CONTEXT = "flow.3:"
 _NAME = re.compile(r"(?:__Host-)?spatio_flow_[0-9a-f]{16}")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class PendingLogin:
     """
     One login on its way through Spatio.
@@ -59,12 +60,12 @@ class PendingLogin:
         """Whether the browser is on https; the registered URI knows, whatever a proxy says."""
         return self.redirect_uri.startswith("https:")
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """What names this flow where its state must not be read: the cookie's name, the consumed states."""
         return hashlib.sha256(self.state.reveal().encode()).hexdigest()
 
-    @property
+    @cached_property
     def cookie(self) -> str:
         """Name of its cookie."""
         return cookie_name(self.digest, secure=self.secure)

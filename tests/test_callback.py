@@ -406,7 +406,7 @@ def test_a_failure_before_the_sign_in_leaves_the_session_alone(site: Site, setti
 def test_housekeeping_that_fails_stops_nobody(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     """Old states can be cleared away another time."""
 
-    def fail(*, most: int) -> int:
+    def fail() -> None:
         raise OperationalError("locked")
 
     monkeypatch.setattr(ConsumedState, "forget_expired", fail)
@@ -501,8 +501,8 @@ def test_a_pending_login_dies_of_age(site: Site, monkeypatch: pytest.MonkeyPatch
 
 
 def test_used_states_are_forgotten_when_their_time_is_over(site: Site) -> None:
-    """One callback in sixteen clears a hundred away, so the table stays small without a job."""
-    old = [ConsumedState(digest=f"{number:064x}", expires_ms=1) for number in range(115)]
+    """One callback in sixteen clears them away, so the table stays small without a job."""
+    old = [ConsumedState(digest=f"{number:064x}", expires_ms=1) for number in range(15)]
     ConsumedState.objects.bulk_create(old)
     by_turn: dict[bool, tuple[Client, str]] = {}
     while len(by_turn) < 2:
@@ -511,7 +511,7 @@ def test_used_states_are_forgotten_when_their_time_is_over(site: Site) -> None:
         state = parse_qs(urlsplit(url).query)["state"][0]
         by_turn[hashlib.sha256(state.encode()).hexdigest()[0] == "0"] = (browser, url)
 
-    for its_turn, left in ((False, 116), (True, 17)):
+    for its_turn, left in ((False, 16), (True, 2)):
         browser, url = by_turn[its_turn]
         assert browser.get(site.authorize(url)).status_code == 302
         assert ConsumedState.objects.count() == left

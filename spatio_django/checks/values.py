@@ -12,7 +12,7 @@ from django.template.loader import get_template
 
 from spatio_django import registration
 from spatio_django.checks.reading import Found, is_issuer, text, texts
-from spatio_django.conf import Settings, conf
+from spatio_django.conf import NAMES, conf
 from spatio_django.oidc.authorization import SCOPE_NAME
 
 #: Settings that are text, and whether ``None`` (an environment variable that is not set) counts as unset.
@@ -38,11 +38,10 @@ def check_settings(app_configs: object, **kwargs: Any) -> list[checks.CheckMessa
 
 
 def _unknown() -> Found:
-    known = {name for name, value in vars(Settings).items() if isinstance(value, property)}
     # Without what they all begin with, which would make any two of them look alike.
-    ends = {name.removeprefix("SPATIO_"): name for name in known}
+    ends = {name.removeprefix("SPATIO_"): name for name in NAMES}
     for name in dir(settings):
-        if name.startswith("SPATIO_") and name.isupper() and name not in known:
+        if name.startswith("SPATIO_") and name.isupper() and name not in NAMES:
             close = get_close_matches(name.removeprefix("SPATIO_"), ends, n=1)
             yield checks.Warning(
                 f"This version of spatio_django has no setting {name}: it does nothing.",

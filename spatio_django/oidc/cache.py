@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from spatio_django.exceptions import ProviderUnavailable, SpatioError
 from spatio_django.oidc.strict_json import parse_object
@@ -30,6 +30,7 @@ AWAIT_OTHER = 5.0
 AWAIT_STEP = 0.1
 
 Fetch = Callable[[], dict[str, Any]]
+Reading = TypeVar("Reading")
 
 
 class Cache(Protocol):
@@ -61,6 +62,14 @@ class Copy:
 
     document: dict[str, Any] = field(repr=False)
     fetched_at: float
+    _readings: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
+
+    def read(self, parse: Callable[[dict[str, Any]], Reading]) -> Reading:
+        """Give what *parse* makes of the document; made once."""
+        if parse not in self._readings:
+            self._readings[parse] = parse(self.document)
+        reading: Reading = self._readings[parse]
+        return reading
 
 
 @dataclass(slots=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from spatio_django.exceptions import ConfigurationError, ProtocolViolation, SpatioError
-from spatio_django.oidc.cache import Copy, Documents
+from spatio_django.oidc.cache import Documents
 from spatio_django.oidc.discovery import ProviderMetadata, fetch_metadata, fetch_registration_endpoint
 from spatio_django.oidc.id_token import check_id_token
 from spatio_django.oidc.registration import (
@@ -61,7 +61,6 @@ class Client:
         self._documents = documents
         self._clock = clock
         self._metadata_name = "spatio:metadata:" + hashlib.sha256(self.issuer.encode()).hexdigest()
-        self._parsed: tuple[Copy, ProviderMetadata] | None = None
 
     def metadata(self) -> ProviderMetadata:
         """
@@ -72,12 +71,10 @@ class Client:
                 :meth:`~spatio_django.oidc.discovery.ProviderMetadata.from_document` and
                 :func:`~spatio_django.oidc.discovery.fetch_metadata`.
         """
-        copy = self._documents.get(self._metadata_name, self._fetch_metadata)
-        parsed = self._parsed
-        if parsed is None or parsed[0] is not copy:
-            metadata = ProviderMetadata.from_document(copy.document, issuer=self.issuer)
-            self._parsed = parsed = (copy, metadata)
-        return parsed[1]
+        return self._documents.get(self._metadata_name, self._fetch_metadata).read(self._read_metadata)
+
+    def _read_metadata(self, document: dict[str, Any]) -> ProviderMetadata:
+        return ProviderMetadata.from_document(document, issuer=self.issuer)
 
     def doubt_metadata(self) -> None:
         """Have the metadata fetched again soon: what they led to made no sense, or was not there."""
@@ -229,7 +226,7 @@ class Client:
 
     def _fetch_metadata(self) -> dict[str, Any]:
         document = fetch_metadata(self.issuer, http=self._http)
-        ProviderMetadata.from_document(document, issuer=self.issuer)  # a bad one must not replace a good copy
+        self._read_metadata(document)  # a bad one must not replace a good copy
         return document
 
     def _registration_endpoint(self) -> str:

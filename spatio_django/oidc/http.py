@@ -37,7 +37,6 @@ from typing import Any
 
 import requests
 import requests.adapters
-import requests.structures
 import requests.utils
 import urllib3
 import urllib3.connection
@@ -358,10 +357,10 @@ def _prepare(request: Message, user_agent: str) -> requests.PreparedRequest:
     """
     prepared = requests.PreparedRequest()
     prepared.method, prepared.url, prepared.body = request.method, request.url, request.data()
-    prepared.headers = requests.structures.CaseInsensitiveDict(request.headers())
-    prepared.headers["User-Agent"] = user_agent
+    headers = request.headers() | {"User-Agent": user_agent}
     if prepared.body is not None:
-        prepared.headers["Content-Length"] = str(len(prepared.body))
+        headers["Content-Length"] = str(len(prepared.body))
+    prepared.headers = headers  # type: ignore[assignment]  # nothing looks for another spelling
     return prepared
 
 

@@ -39,14 +39,14 @@ def verify(token: Secret, *, jwks_uri: str, documents: Documents, http: "Http") 
 
     copy = documents.get(name, fetch)
     try:
-        return jose.verify(token, KeySet.from_document(copy.document))
+        return jose.verify(token, copy.read(KeySet.from_document))
     except InvalidToken as error:
         if error.code not in _ROTATED:
             raise
         newer = documents.newer(name, fetch, than=copy, interval=KEY_REFETCH_INTERVAL)
         if newer is None:
             raise
-    return jose.verify(token, KeySet.from_document(newer.document))
+    return jose.verify(token, newer.read(KeySet.from_document))
 
 
 def fetch_keys(jwks_uri: str, *, http: "Http") -> dict[str, Any]:

@@ -33,7 +33,12 @@ def parse_object(data: bytes) -> dict[str, Any] | None:
         )
     except (ValueError, RecursionError):
         return None
-    return value if isinstance(value, dict) and _is_plain(value) else None
+    return value if isinstance(value, dict) and (_is_flat(data) or _is_plain(value)) else None
+
+
+def _is_flat(data: bytes) -> bool:
+    """Tell whether JSON can't nest deeply, nor hold what only an escape can write: that spares a walk."""
+    return b"\\u" not in data and data.count(b"{") + data.count(b"[") <= MAX_DEPTH
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
