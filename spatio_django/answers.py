@@ -181,7 +181,7 @@ def unlogged(response: HttpResponse) -> HttpResponse:
 
 def is_htmx(request: HttpRequest) -> bool:
     """Tell whether htmx asks, which follows a header and not a redirect to another site."""
-    return request.headers.get("HX-Request") == "true"
+    return bool(request.META.get("HTTP_HX_REQUEST") == "true")
 
 
 def is_navigation(request: HttpRequest) -> bool:
@@ -190,10 +190,10 @@ def is_navigation(request: HttpRequest) -> bool:
 
     By ``Sec-Fetch-Mode``, which scripts can't set; by what older clients send where it is absent.
     """
-    mode = request.headers.get("Sec-Fetch-Mode")
+    mode = request.META.get("HTTP_SEC_FETCH_MODE")
     if mode:
-        return mode == "navigate"
-    if request.headers.get("X-Requested-With") == "XMLHttpRequest":
+        return bool(mode == "navigate")
+    if request.META.get("HTTP_X_REQUESTED_WITH") == "XMLHttpRequest":
         return False
-    accept = request.headers.get("Accept", "*/*")
+    accept = request.META.get("HTTP_ACCEPT", "*/*")
     return "text/html" in accept or "application/json" not in accept

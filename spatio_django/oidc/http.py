@@ -280,6 +280,7 @@ class _Connection(urllib3.connection.HTTPConnection):
 
     response_class = StrictResponse
     _used_at = 0.0  # monotonic seconds; 0 until the first request on this socket
+    _held: list[bytes] | None = None
 
     def _new_conn(self) -> Any:
         self._used_at = 0.0
@@ -299,7 +300,20 @@ class _Connection(urllib3.connection.HTTPConnection):
             call.guard(self.sock)
         self._used_at = time.monotonic()
         call.sent = True
-        super().request(*args, **kwargs)
+        # Head and body leave in one piece: one system call, one TLS record, one packet.
+        self._held = []
+        try:
+            super().request(*args, **kwargs)
+            whole, self._held = b"".join(self._held), None
+            super().send(whole)
+        finally:
+            self._held = None
+
+    def send(self, data: Any) -> None:
+        if self._held is None:
+            super().send(data)
+        else:
+            self._held.append(data)
 
     @property
     def is_connected(self) -> bool:
