@@ -351,10 +351,14 @@ def _prepare(request: Message, user_agent: str) -> requests.PreparedRequest:
 def _read(response: requests.Response, *, limit: int, endpoint: str) -> Answer | SpatioError:
     status = response.status_code
     if status < 200:
-        # Python reads 103 as final. The true answer would then be taken for the next request's, but closing
-        # a response that was not read closes its connection too.
+        # 101: what follows would be taken for the next request's answer, but closing a response that was not
+        # read closes its connection too.
         return ProviderUnavailable(
-            "An interim answer came.", code="interrupted", endpoint=endpoint, sent=True, status=status
+            "The server speaks another protocol from here on.",
+            code="interrupted",
+            endpoint=endpoint,
+            sent=True,
+            status=status,
         )
     if 300 <= status < 400:
         return ProtocolViolation("A redirect is not followed.", code="redirect", endpoint=endpoint)
