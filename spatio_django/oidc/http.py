@@ -59,6 +59,8 @@ KEEP_ALIVE = 30.0
 #: Idle connections kept per host: one per thread of a busy process.
 POOL_SIZE = 32
 JSON = "application/json"
+#: Bytes read at once. http.client lists the chunks that make them up, and those can have a byte each.
+READ_SIZE = 16 * 1024
 
 _KEPT_HEADERS = ("content-type", "retry-after", "www-authenticate", "cache-control")
 _HEADER_VALUE = re.compile(r"[\x20-\x7e]{1,1024}")
@@ -366,7 +368,10 @@ def _read(response: requests.Response, *, limit: int, endpoint: str) -> Answer |
         return ProtocolViolation("The body is compressed.", code="encoded", endpoint=endpoint)
     body = b""
     # Not stream(): its chunked reader takes a size line of any length into memory.
-    while len(body) <= limit and (part := response.raw.read(limit + 1 - len(body), decode_content=False)):
+    while len(body) <= limit:
+        part = response.raw.read(min(limit + 1 - len(body), READ_SIZE), decode_content=False)
+        if not part:
+            break
         body += part
     if len(body) > limit:
         return ProtocolViolation(f"The body exceeds {limit} bytes.", code="too_large", endpoint=endpoint)
