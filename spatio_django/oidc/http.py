@@ -375,7 +375,8 @@ def _read(response: requests.Response, *, limit: int, endpoint: str) -> Answer |
         body += part
     if len(body) > limit:
         return ProtocolViolation(f"The body exceeds {limit} bytes.", code="too_large", endpoint=endpoint)
-    kept = {name: response.headers.get(name, "") for name in _KEPT_HEADERS}
+    # RFC 9110 §5.6.3: white space around a value, tabs too, is none of it.
+    kept = {name: response.headers.get(name, "").strip(" \t") for name in _KEPT_HEADERS}
     headers = {name: value for name, value in kept.items() if _HEADER_VALUE.fullmatch(value)}
     return Answer(status=status, headers=headers, body=body)
 

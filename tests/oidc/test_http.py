@@ -85,6 +85,13 @@ def test_a_header_that_is_not_plain_text_is_dropped(http: Http, wire: Wire, valu
     assert http.get(wire.url, limit=LIMIT).headers == {}
 
 
+def test_white_space_around_a_header_is_none_of_it(http: Http, wire: Wire) -> None:
+    """RFC 9110 §5.6.3: spaces and tabs."""
+    wire.script = wire.says(reply(b"{}", "Content-Type: \t application/json \t "))
+
+    assert http.get(wire.url, limit=LIMIT).headers == {"content-type": "application/json"}
+
+
 def test_a_bearer_token_goes_into_the_header(http: Http, wire: Wire) -> None:
     """And nowhere else."""
     http.get(wire.url, limit=LIMIT, bearer=Secret("tok_abc"))
