@@ -64,7 +64,11 @@ def clean_claims(claims: Mapping[str, Any]) -> dict[str, Any]:
     kept: dict[str, Any] = {}
     for name in KEPT_CLAIMS:
         value = claims.get(name)
-        if name == "email_verified":
+        if name == "sub":
+            # As it is: it was judged before, and without the space around it, it would name somebody else.
+            if isinstance(value, str):
+                kept[name] = value
+        elif name == "email_verified":
             if isinstance(value, bool):
                 kept[name] = value
         elif name == "updated_at":

@@ -309,6 +309,7 @@ def test_claims_of_the_wrong_type_are_not_kept() -> None:
         "updated_at": 7,
     }
     assert clean_claims({"updated_at": 2**60}) == {}
+    assert clean_claims({"sub": " a ", "name": " a "}) == {"sub": " a ", "name": "a"}
     assert clean_text(" x ", most=5) == "x"
 
 

@@ -4,10 +4,14 @@ import http.client
 import re
 from typing import Any
 
-#: Bytes of one answer before its body, interim answers included. Python alone would take 100 lines of 64 KiB.
+#: Bytes of one answer before its body, interim answers included, and again behind its last chunk. Python
+#: alone would take 100 lines of 64 KiB before, and any number behind.
 HEAD_LIMIT = 64 * 1024
 #: Bytes of the line before a chunk: its size, and extensions that nobody uses.
 CHUNK_LINE_LIMIT = 1024
+
+#: Nobody asked for it, so it ends the conversation instead of preceding an answer.
+SWITCHING_PROTOCOLS = 101
 
 # int(line, 16) would also take a sign, underscores and foreign digits; a negative size then means "read all".
 _CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,16})(?:[ \t]*;[^\n]*)?\r?\n")
@@ -20,7 +24,8 @@ class StrictResponse(http.client.HTTPResponse):
     It overrides where http.client has no other way in; the tests say whether a new Python still asks here.
 
     Raises:
-        http.client.HTTPException: The head is too long, or a chunk has no proper size.
+        http.client.HTTPException: The head is too long or cut off, a chunk has no proper size, or too much
+            follows the last one.
     """
 
     fp: Any  # None once the answer was read
@@ -36,11 +41,28 @@ class StrictResponse(http.client.HTTPResponse):
         # requests would give these to http.cookiejar, whose expressions take seconds for some.
         del self.headers["Set-Cookie"]
 
+    def _read_status(self) -> tuple[str, int, str]:
+        """Pass over interim answers (RFC 9110 §15.2). Python knows 100 only, and takes 103 for the answer."""
+        while True:
+            version, status, reason = super()._read_status()  # type: ignore[misc]  # not in typeshed
+            if not 100 <= status < 200 or status == SWITCHING_PROTOCOLS:
+                return version, status, reason
+            while self.fp.readline(HEAD_LIMIT) not in {b"\r\n", b"\n"}:
+                pass
+
     def _read_next_chunk_size(self) -> int:
         match = _CHUNK_LINE.fullmatch(self.fp.readline(CHUNK_LINE_LIMIT))
         if match is None:
             raise http.client.HTTPException("A chunk has no proper size.")
         return int(match[1], 16)
+
+    def _read_and_discard_trailer(self) -> None:
+        left = HEAD_LIMIT
+        # Nothing at all is let pass: the body is whole.
+        while (line := self.fp.readline(left + 1)) not in {b"\r\n", b"\n", b""}:
+            left -= len(line)
+            if left < 0:
+                raise http.client.LineTooLong("trailers")
 
 
 class _Head:
@@ -55,6 +77,10 @@ class _Head:
         self._left -= len(line)
         if self._left < 0:
             raise http.client.LineTooLong("head")
+        if not line.endswith(b"\n") and len(line) < limit:
+            # For http.client the end of the connection ends a head too: an answer that is cut off there would
+            # be one with an empty body.
+            raise http.client.RemoteDisconnected("The head is cut off.")
         return line
 
     def __getattr__(self, name: str) -> Any:

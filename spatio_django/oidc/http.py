@@ -59,6 +59,8 @@ KEEP_ALIVE = 30.0
 #: Idle connections kept per host: one per thread of a busy process.
 POOL_SIZE = 32
 JSON = "application/json"
+#: Bytes read at once. http.client lists the chunks that make them up, and those can have a byte each.
+READ_SIZE = 16 * 1024
 
 _KEPT_HEADERS = ("content-type", "retry-after", "www-authenticate", "cache-control")
 _HEADER_VALUE = re.compile(r"[\x20-\x7e]{1,1024}")
@@ -381,10 +383,14 @@ def _prepare(request: Message, user_agent: str) -> requests.PreparedRequest:
 def _read(response: requests.Response, *, limit: int, endpoint: str) -> Answer | SpatioError:
     status = response.status_code
     if status < 200:
-        # Python reads 103 as final. The true answer would then be taken for the next request's, but closing
-        # a response that was not read closes its connection too.
+        # 101: what follows would be taken for the next request's answer, but closing a response that was not
+        # read closes its connection too.
         return ProviderUnavailable(
-            "An interim answer came.", code="interrupted", endpoint=endpoint, sent=True, status=status
+            "The server speaks another protocol from here on.",
+            code="interrupted",
+            endpoint=endpoint,
+            sent=True,
+            status=status,
         )
     if 300 <= status < 400:
         return ProtocolViolation("A redirect is not followed.", code="redirect", endpoint=endpoint)
@@ -392,11 +398,15 @@ def _read(response: requests.Response, *, limit: int, endpoint: str) -> Answer |
         return ProtocolViolation("The body is compressed.", code="encoded", endpoint=endpoint)
     body = b""
     # Not stream(): its chunked reader takes a size line of any length into memory.
-    while len(body) <= limit and (part := response.raw.read(limit + 1 - len(body), decode_content=False)):
+    while len(body) <= limit:
+        part = response.raw.read(min(limit + 1 - len(body), READ_SIZE), decode_content=False)
+        if not part:
+            break
         body += part
     if len(body) > limit:
         return ProtocolViolation(f"The body exceeds {limit} bytes.", code="too_large", endpoint=endpoint)
-    kept = {name: response.headers.get(name, "") for name in _KEPT_HEADERS}
+    # RFC 9110 §5.6.3: white space around a value, tabs too, is none of it.
+    kept = {name: response.headers.get(name, "").strip(" \t") for name in _KEPT_HEADERS}
     headers = {name: value for name, value in kept.items() if _HEADER_VALUE.fullmatch(value)}
     return Answer(status=status, headers=headers, body=body)
 

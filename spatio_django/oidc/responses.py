@@ -50,7 +50,7 @@ class TokenResponse:
 
         Raises:
             ProviderUnavailable: ``rate_limited`` or ``bad_status``.
-            ProviderRefused: The OAuth error of any 4xx.
+            ProviderRefused: The OAuth error of any 4xx, and of a 200 that has one.
             ProtocolViolation: ``not_json``, ``bad_status``, or the name of the member that is wrong.
 
         RFC 6749 §5, OpenID Connect Core 1.0 §3.1.3.3-4.
@@ -60,6 +60,10 @@ class TokenResponse:
         if answer.status != 200:
             raise answer.unexpected()
         document = answer.json_object()
+        error = document.get("error")
+        if error is not None and error != "":
+            # Some providers tell their errors so. Beside tokens, one of the two is untrue: neither is taken.
+            raise refusal(error, document.get("error_description"), status=answer.status)
         token_type = document.get("token_type")
         if not isinstance(token_type, str) or token_type.lower() != "bearer":
             raise bad_member("token_type")

@@ -85,6 +85,13 @@ def test_a_header_that_is_not_plain_text_is_dropped(http: Http, wire: Wire, valu
     assert http.get(wire.url, limit=LIMIT).headers == {}
 
 
+def test_white_space_around_a_header_is_none_of_it(http: Http, wire: Wire) -> None:
+    """RFC 9110 §5.6.3: spaces and tabs."""
+    wire.script = wire.says(reply(b"{}", "Content-Type: \t application/json \t "))
+
+    assert http.get(wire.url, limit=LIMIT).headers == {"content-type": "application/json"}
+
+
 def test_a_bearer_token_goes_into_the_header(http: Http, wire: Wire) -> None:
     """And nowhere else."""
     http.get(wire.url, limit=LIMIT, bearer=Secret("tok_abc"))
@@ -338,6 +345,36 @@ def test_interim_heads_count_too(http: Http, wire: Wire) -> None:
     refused(lambda: http.get(wire.url, limit=LIMIT), "interrupted")
 
 
+@pytest.mark.parametrize("size", [1000, 30_000])
+def test_what_follows_the_last_chunk_has_an_upper_limit(http: Http, wire: Wire, size: int) -> None:
+    """Trailers are nothing to us, so that few are passed over, and an endless stream of them is not."""
+    body = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n"
+    line = b"X: " + b"x" * size + b"\r\n"
+    wire.script = wire.says(body + line * 2 + b"\r\n")
+    assert http.get(wire.url, limit=LIMIT).body == b"{}"
+
+    wire.script = wire.says(body + line * (HEAD_LIMIT // size + 1))
+    refused(lambda: http.get(wire.url, limit=LIMIT), "interrupted")
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"HTTP/1.1 200 O",
+        b"HTTP/1.1 200 OK\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Type: app",
+        b"HTTP/1.1 200 OK\r\nA: b\r\n",
+    ],
+)
+def test_an_answer_that_is_cut_off_in_its_head_is_an_interruption(
+    http: Http, wire: Wire, answer: bytes
+) -> None:
+    """It is not one whose head ends there, and whose body is empty."""
+    wire.script = wire.says(answer)
+
+    refused(lambda: http.get(wire.url, limit=LIMIT), "interrupted")
+
+
 def test_no_cookie_is_ever_parsed(http: Http, wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
     """The standard library takes seconds for some dates, and no deadline can interrupt it."""
     parsed: list[object] = []
@@ -583,13 +620,28 @@ def test_a_get_that_fails_on_a_new_connection_is_not_repeated(http: Http, wire: 
     assert len(wire.requests) == 1
 
 
-@pytest.mark.parametrize("status", [101, 102, 103, 199])
-def test_an_interim_answer_is_not_taken_for_the_next_ones(http: Http, wire: Wire, status: int) -> None:
-    """Otherwise the true answer, a moment later, would be another person's: Python knows 100 only."""
+@pytest.mark.parametrize("status", [100, 102, 103, 199])
+def test_the_answer_is_the_one_behind_interim_answers(http: Http, wire: Wire, status: int) -> None:
+    """RFC 9110 §15.2. Otherwise it would be taken for the next call's, and be another person's."""
+
+    def script(connection: socket.socket) -> None:
+        while wire.request(connection):
+            interim = b"HTTP/1.1 %d Wait\r\nLink: </style.css>; rel=preload\r\n\r\n" % status
+            connection.sendall(interim * 2 + reply(b'{"call": %d}' % len(wire.requests)))
+
+    wire.script = script
+
+    for call in (1, 2):
+        assert http.post_form(wire.url, {}, limit=LIMIT).body == b'{"call": %d}' % call
+    assert wire.connections == 1
+
+
+def test_a_switch_of_protocols_is_not_taken_for_an_answer(http: Http, wire: Wire) -> None:
+    """Nobody asked for it: what follows is another protocol, or another call's answer."""
 
     def script(connection: socket.socket) -> None:
         wire.request(connection)
-        connection.sendall(b"HTTP/1.1 %d Wait\r\n\r\n" % status)
+        connection.sendall(b"HTTP/1.1 101 Switching Protocols\r\n\r\n")
         wire.request(connection)
         connection.sendall(reply(b'{"access_token": "of the first"}'))
 

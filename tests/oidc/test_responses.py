@@ -51,7 +51,7 @@ def test_granted_tokens_become_secrets() -> None:
         pytest.param({"id_token": None}, "id_token", None, id="no-id-token"),
         pytest.param({"scope": None}, "scope", None, id="no-scope-in-token-endpoint-response"),
         pytest.param({"scope": ""}, "scope", (), id="empty-scope"),
-        pytest.param({"custom": {"a": []}, "error": "x"}, "expires_in", 3600, id="unknown-members"),
+        pytest.param({"custom": {"a": []}, "error": ""}, "expires_in", 3600, id="unknown-members"),
     ],
 )
 def test_honest_variants_are_accepted(changes: dict[str, Any], name: str, value: object) -> None:
@@ -113,6 +113,14 @@ def test_a_grant_is_rejected(changes: dict[str, Any], code: str) -> None:
         ),
         pytest.param(
             json_answer({"error": "x\ny"}, status=403), (ProviderRefused, "unknown_error"), id="unknown-error"
+        ),
+        pytest.param(
+            json_answer({"error": "invalid_grant"}),
+            (ProviderRefused, "invalid_grant"),
+            id="invalid-grant-under-200",
+        ),
+        pytest.param(
+            json_answer(TOKENS | {"error": {}}), (ProviderRefused, "unknown_error"), id="error-beside-tokens"
         ),
         pytest.param(
             json_answer({"error": 7}, status=400), (ProtocolViolation, "bad_status"), id="error-number"
