@@ -21,7 +21,6 @@ PAGES = {path.name: path.read_text() for path in (ROOT / "docs").glob("*.md")}
 PAPERS = {"README.md": README} | PAGES
 
 
-
 def blocks(text: str, language: str) -> list[str]:
     """Give the fenced code blocks of that language."""
     return re.findall(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)

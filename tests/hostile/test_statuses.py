@@ -74,7 +74,8 @@ def telling(status: int | str) -> Deed:
     text = line(status) if isinstance(status, int) else status
 
     def deed(connection: socket.socket, answer: bytes) -> None:
-        connection.sendall(reply(body_of(answer), "Content-Type: application/json", status=text))
+        headers = ("Content-Type: application/json", "Connection: close")
+        connection.sendall(reply(body_of(answer), *headers, status=text))
         connection.shutdown(socket.SHUT_RDWR)
 
     return deed
