@@ -196,6 +196,8 @@ def test_a_public_client_needs_no_secret() -> None:
         pytest.param({"grant_types": ["refresh_token"]}, "grant_types", id="no-code-grant"),
         pytest.param({"grant_types": "authorization_code"}, "grant_types", id="grant-types-string"),
         pytest.param({"response_types": ["token"]}, "response_types", id="no-code-response"),
+        pytest.param({"grant_types": ["authorization_code", {}]}, "grant_types", id="grant-type-no-text"),
+        pytest.param({"response_types": ["code", 1]}, "response_types", id="response-type-no-text"),
         pytest.param({"client_name": 7}, "client_name", id="name-number"),
         pytest.param(
             {"registration_access_token": "a b"}, "registration_access_token", id="token-with-space"
