@@ -104,7 +104,9 @@ def test_prompt_max_age_and_extras_are_added() -> None:
         ("https://p.example/authorize?", {}),
         ("https://p.example/authorize?tenant=1", {"tenant": ["1"]}),
         ("https://p.example/authorize?tenant=1&", {"tenant": ["1"]}),
+        ("https://p.example/authorize?&", {}),
         ("https://p.example/authorize?tenant=a%26b&x=", {"tenant": ["a&b"], "x": [""]}),
+        ("https://p.example/authorize?tenant=%3F", {"tenant": ["?"]}),
     ],
 )
 def test_a_query_of_the_endpoint_is_kept(endpoint: str, kept: dict[str, list[str]]) -> None:
