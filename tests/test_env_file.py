@@ -63,6 +63,13 @@ def test_a_file_without_our_lines_has_no_note(file: EnvFile, path: Path) -> None
     assert file.read() == ({"A": "1", "B": "two words", "C": "three"}, "")
 
 
+def test_spaces_around_a_value_are_not_its_own(file: EnvFile, path: Path) -> None:
+    """However many there are, and those inside stay: a long line is read in one go."""
+    path.write_text(f"A =  1 \nB={' ' * 9}\nC= x{' ' * 200_000}y\t\n")
+
+    assert file.read() == ({"A": "1", "B": "", "C": f"x{' ' * 200_000}y"}, "")
+
+
 def test_a_link_stays_a_link(path: Path) -> None:
     """Deployments link the file of a release to a shared one."""
     path.parent.mkdir()
