@@ -50,7 +50,7 @@ def clean_text(value: object, *, most: int = MAX_CLAIM) -> str:
     if not isinstance(value, str):
         return ""
     kept = "".join(char for char in value[: most * 2] if unicodedata.category(char) not in {"Cc", "Cs"})
-    return kept.strip()[:most]
+    return kept.strip()[:most].rstrip()
 
 
 def same_address(one: str, other: str) -> bool:

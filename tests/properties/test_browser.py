@@ -19,8 +19,8 @@ User = get_user_model()
 #: One site, one database and one provider serve all examples, which leave nothing behind.
 shared = settings(part(0.5), suppress_health_check=[HealthCheck.function_scoped_fixture])
 
-#: Encodings that a request may name for its own query, in some of which are texts that others lack. Not those that
-#: Django itself answers with a 500, before it asks any view.
+#: Encodings that a request may name for its own query, in some of which are texts that others lack. Not those
+#: that Django itself answers with a 500, before it asks any view.
 CHARSETS = st.sampled_from(["", "", "utf-8", "utf-7", "latin-1", "ascii", "utf-16", "unicode_escape"])
 QUERY_PIECES = (
     *(
