@@ -420,7 +420,7 @@ def _are_ours(notes: dict[str, Any]) -> bool:
             require_safe_url(uri, member="registration_client_uri")
         except ProtocolViolation:
             return False
-    return 0 <= (notes["client_secret_expires_at"] or 0) < MAX_TIME and _is_request(notes["request"])
+    return 0 <= (notes.get("client_secret_expires_at") or 0) < MAX_TIME and _is_request(notes["request"])
 
 
 def _is_request(document: dict[str, Any]) -> bool:

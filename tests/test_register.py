@@ -623,6 +623,7 @@ def commented(**changes: object) -> str:
         commented(request={"scope": ["openid"]}),
         commented(request={"grant_types": [5]}),
         commented(client_secret_expires_at=-(10**20)),
+        '# spatio_register: {"issuer": "x", "scope": "", "request": {}, "registration_client_uri": ""}',
         commented(registration_client_uri="https://["),
         "",
     ],
