@@ -9,7 +9,7 @@ from pathlib import Path
 
 from spatio_django.exceptions import ConfigurationError
 
-# The value with the spaces around it: an expression that tells them apart looks at each space again and again.
+# The value with the spaces around it: to tell them apart, an expression looks at each space again and again.
 _ASSIGNMENT = re.compile(r"\s*(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)\s*=(.*)")
 #: What Docker, systemd, shells and the libraries for such files read as it stands. No tilde: to a shell,
 #: ``~ada`` is somebody's home.

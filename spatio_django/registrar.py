@@ -369,7 +369,7 @@ class Environment:
             yield keep
 
     def _wrong(self, what: str) -> ConfigurationError:
-        """Give the error for what somebody wrote into the file. What it is, is not shown: it may be a secret."""
+        """Give the error for what somebody wrote into the file. It is not shown: it may be a secret."""
         return ConfigurationError(f"{self._file.path} has {what}.", code="env_file")
 
     def variables(self, row: SpatioClient) -> list[str]:

@@ -17,7 +17,7 @@ _URL = re.compile(
     r"(?P<host>[a-z0-9_](?:[a-z0-9_.-]*[a-z0-9_.])?|\[[0-9a-f:.]+\])"
     r"(?::[0-9]{1,5})?"
     r"(?:[/?][a-z0-9._~:/?@!$&'()*+,;=%\[\]-]*)?",
-    re.ASCII | re.IGNORECASE,  # else "ſ" and the Kelvin sign would be "s" and "k", and so another host
+    re.ASCII | re.IGNORECASE,  # else a long s and the Kelvin sign pass for "s" and "k"
 )
 
 
