@@ -11,6 +11,7 @@ from django.core.cache import cache
 from django.core.management import call_command
 from django.db import connections
 from django.test import Client
+from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 
 from spatio_django import provider, tokens
@@ -19,16 +20,13 @@ from tests.misbehaving import Misbehaviour
 
 T = TypeVar("T")
 
-# Properties try the same inputs in every run: a change goes red for its own faults only, and what is red on one
-# machine is red on all. New inputs are for the long run, which remembers what it found. No deadlines: a busy
-# machine is no fault.
+# Properties try the same inputs in every run: a change goes red for its own faults only, and what is red on
+# one machine is red on all. New inputs are for the long run, which remembers what it found. No deadlines, and
+# no complaint about slow inputs: a busy machine is no fault.
 EXAMPLES = os.environ.get("SPATIO_TESTS_EXAMPLES")
-if EXAMPLES:
-    hypothesis_settings.register_profile("long", deadline=None, max_examples=int(EXAMPLES), print_blob=True)
-else:
-    hypothesis_settings.register_profile(
-        "bounded", deadline=None, max_examples=100, derandomize=True, database=None
-    )
+BUSY = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
+hypothesis_settings.register_profile("bounded", derandomize=True, database=None, max_examples=100, **BUSY)
+hypothesis_settings.register_profile("long", print_blob=True, max_examples=int(EXAMPLES or 0) or 1, **BUSY)
 hypothesis_settings.load_profile("long" if EXAMPLES else "bounded")
 
 
