@@ -24,9 +24,10 @@ T = TypeVar("T")
 # one machine is red on all. New inputs are for the long run, which remembers what it found. No deadlines, and
 # no complaint about slow inputs: a busy machine is no fault.
 EXAMPLES = os.environ.get("SPATIO_TESTS_EXAMPLES")
-BUSY = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
-hypothesis_settings.register_profile("bounded", derandomize=True, database=None, max_examples=100, **BUSY)
-hypothesis_settings.register_profile("long", print_blob=True, max_examples=int(EXAMPLES or 0) or 1, **BUSY)
+BUSY = hypothesis_settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+hypothesis_settings.register_profile("bounded", BUSY, max_examples=100, derandomize=True, database=None)
+if EXAMPLES:
+    hypothesis_settings.register_profile("long", BUSY, max_examples=int(EXAMPLES), print_blob=True)
 hypothesis_settings.load_profile("long" if EXAMPLES else "bounded")
 
 

@@ -202,15 +202,22 @@ AROUND_NOW = (-(10**9), -86_400, -100, -30, 0, 30, 100, 86_400, 10**12)
 CLAIM_NAMES = ("iss", "sub", "aud", "azp", "exp", "iat", "nbf", "nonce", "auth_time", "at_hash")
 ACCESS_TOKEN = "tok_0123456789"
 AT_HASH = b64(hashlib.sha256(ACCESS_TOKEN.encode()).digest()[:16])
-AUDIENCES = ([CLIENT_ID], [CLIENT_ID, CLIENT_ID], [CLIENT_ID, "other"], [], ["other"], CLIENT_ID.upper())
+AUDIENCES: tuple[str | list[str], ...] = (
+    [CLIENT_ID],
+    [CLIENT_ID, CLIENT_ID],
+    [CLIENT_ID, "other"],
+    [],
+    ["other"],
+    CLIENT_ID.upper(),
+)
 
 
 @st.composite
 def claims_near_now(draw: st.DrawFn) -> dict[str, Any]:
     """Give claims whose times are around now, in whole and half seconds, and others that are off."""
     now = int(time.time())
-    times = st.sampled_from(AROUND_NOW).map(lambda distance: now + distance)
-    times |= times.map(lambda moment: moment + 0.5)
+    whole = st.sampled_from(AROUND_NOW).map(lambda distance: now + distance)
+    times = whole | whole.map(lambda moment: moment + 0.5)
     good = CLAIMS | {"iat": now - 10, "exp": now + 3600}
     strange = changed(good, *AUDIENCES, "other", ISSUER + "/", AT_HASH, True, names=CLAIM_NAMES)
     claims: dict[str, Any] = draw(strange)
@@ -227,7 +234,7 @@ def test_claims_that_pass_are_claims_that_others_accept(claims: dict[str, Any], 
             claims,
             issuer=ISSUER,
             client_id=CLIENT_ID,
-            nonce=Secret(CLAIMS["nonce"]),
+            nonce=Secret(str(CLAIMS["nonce"])),
             access_token=Secret(ACCESS_TOKEN),
             max_age=max_age,
             now=time.time(),
