@@ -12,7 +12,7 @@ from spatio_django.oidc import base64url
 from spatio_django.oidc.answer import MAX_RETRY_AFTER, Answer
 from spatio_django.oidc.strict_json import MAX_DEPTH, parse_object
 from tests.oidc.support import METADATA
-from tests.properties.support import TEXT, as_bytes, is_plain, json_values, judged, mutated
+from tests.properties.support import RAW_TEXT, TEXT, as_bytes, is_plain, json_values, judged, mutated
 
 PIECES = (
     *(b'"', b"{", b"}", b"[", b"]", b",", b":", b"\\", b" ", b"null", b"true", b"NaN", b"-Infinity"),
@@ -22,6 +22,7 @@ PIECES = (
 JSON_TEXTS = (
     mutated(as_bytes(METADATA), *PIECES)
     | json_values().flatmap(lambda value: mutated(as_bytes({"a": value}), *PIECES))
+    | st.dictionaries(RAW_TEXT, RAW_TEXT | st.lists(RAW_TEXT, max_size=2), max_size=2).map(as_bytes)
     | st.lists(st.sampled_from(PIECES), max_size=12).map(b"".join)
     | st.binary(max_size=100)
 )
