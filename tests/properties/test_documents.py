@@ -37,6 +37,9 @@ def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 @given(JSON_TEXTS)
 @example(b'{"a": {"b": [{"c": 1, "c": 1}]}}')
 @example(b'\xef\xbb\xbf{"a": 1}')
+@example(b'{"a": ' + b"[" * 100_000)
+@example(b'{"a": ' * 100_000)
+@example(b'{"a": ["\\ud800"]}')
 def test_what_is_accepted_is_what_any_parser_reads(data: bytes) -> None:
     """The same values as Python's own, no member twice at any level, nothing that later steps choke on."""
     value = parse_object(data)
