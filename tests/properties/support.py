@@ -3,7 +3,7 @@
 import json
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
@@ -97,20 +97,29 @@ def json_values(*likely: Any) -> st.SearchStrategy[Any]:
     )
 
 
-def changed(document: Mapping[str, Any], *likely: Any, names: tuple[str, ...] = ()) -> st.SearchStrategy[Any]:
+def changed(
+    document: Mapping[str, Any],
+    *likely: Any,
+    wrong: Mapping[str, Sequence[Any]] | None = None,
+    names: Sequence[str] = (),
+) -> st.SearchStrategy[Any]:
     """
     Give documents near *document*: most members as they are, some gone, some of another value.
 
     Args:
-        likely: Values that are nearly right.
+        likely: Values that are nearly right, somewhere.
+        wrong: Values that are nearly right for a member; one or two of them in every other document.
         names: Members that *document* doesn't have, and that mean something.
     """
     members = st.sampled_from([*document, *names]) | TEXT
-    value = st.sampled_from([*document.values(), *likely]) | json_values(*document.values(), *likely)
+    values = st.sampled_from([*document.values(), *likely]) | json_values(*document.values(), *likely)
+    anything = st.dictionaries(members, values, max_size=3)
+    pairs = [(name, value) for name, values in (wrong or {}).items() for value in values]
+    near = st.lists(st.sampled_from(pairs), max_size=2).map(dict) if pairs else anything
     return st.builds(
         lambda gone, new: {name: each for name, each in document.items() if name not in gone} | new,
-        st.sets(st.sampled_from([*document]), max_size=2) | st.just(frozenset()),
-        st.dictionaries(members, value, max_size=3),
+        st.just(frozenset()) | st.sets(st.sampled_from([*document]), max_size=2),
+        near | anything,
     )
 
 

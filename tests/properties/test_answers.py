@@ -1,6 +1,7 @@
 """Any answer of a provider: metadata, tokens, claims, a registration, a refusal; or an error of ours."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -36,13 +37,13 @@ HEADERS = st.fixed_dictionaries(
 )
 
 
-def answers(document: dict[str, Any], *likely: Any, names: tuple[str, ...] = ()) -> st.SearchStrategy[Answer]:
-    """Give answers near the one that has *document*."""
-    near = changed(document, *likely, names=("error", "error_description", *names))
-    bodies = (
-        near.map(as_bytes) | near.map(as_bytes) | mutated(as_bytes(document)) | json_values().map(as_bytes)
-    )
-    return st.builds(lambda **parts: Answer(**parts), status=STATUSES, headers=HEADERS, body=bodies)
+def answers(document: dict[str, Any], wrong: dict[str, Sequence[Any]]) -> st.SearchStrategy[Answer]:
+    """Give answers near the one that has *document*, every other with the status that goes with it."""
+    near = changed(document, wrong=wrong, names=("error", "error_description")).map(as_bytes)
+    bodies = near | near | mutated(as_bytes(document)) | json_values().map(as_bytes)
+    statuses = st.just(201 if "client_id" in document else 200) | STATUSES
+    headers = st.just({"content-type": "application/json"}) | HEADERS
+    return st.builds(lambda **parts: Answer(**parts), status=statuses, headers=headers, body=bodies)
 
 
 def is_refused(result: object) -> bool:
@@ -87,15 +88,25 @@ ARRAYS = (
 )
 
 
+WRONG_METADATA: dict[str, Sequence[Any]] = {
+    "issuer": (ISSUER + "/", ISSUER.upper(), "http://localhost:8000", None, 5),
+    **dict.fromkeys(ENDPOINTS, (*URLS, None, 5, [])),
+    **dict.fromkeys(ARRAYS, (["S256", "RS256"], ["plain"], ["S256", 5], [], "S256", None)),
+    "authorization_response_iss_parameter_supported": (True, "true", 1, None),
+}
+
+
 @given(
-    changed(
-        METADATA, *URLS, ["S256"], ["plain"], True, names=("authorization_response_iss_parameter_supported",)
-    )
-    | json_values().filter(lambda value: isinstance(value, dict)),
-    st.sampled_from([ISSUER, "http://localhost:8000", "https://provider.example/"]),
+    changed(METADATA, wrong=WRONG_METADATA) | st.dictionaries(TEXT, json_values(), max_size=3),
+    st.sampled_from([ISSUER, ISSUER, "http://localhost:8000"]),
+    st.booleans(),
 )
-def test_any_document_gives_metadata_or_a_violation(document: dict[str, Any], issuer: str) -> None:
+def test_any_document_gives_metadata_or_a_violation(
+    document: dict[str, Any], issuer: str, is_ours: bool
+) -> None:
     """What is accepted has this issuer, safe addresses, arrays of texts, and what sign-in needs."""
+    if is_ours:
+        document["issuer"] = issuer
     result = judged(lambda: ProviderMetadata.from_document(document, issuer=issuer))
 
     if not isinstance(result, ProviderMetadata):
@@ -125,7 +136,31 @@ TOKENS = {
 }
 
 
-@given(answers(TOKENS, "3600", 3600.0, "bEARER", "mac", "a b", "a\n", "x" * 9000, -1, 10**9, "openid\u2003x"))
+WRONG_TOKENS: dict[str, Sequence[Any]] = {
+    "access_token": ("", "a b", "a\n", "x" * 8192, "x" * 8193, "é", None, 5),
+    "token_type": ("bEARER", "mac", "Bearer ", "", None, 5, ["Bearer"]),
+    "expires_in": (
+        "3600",
+        "-1",
+        "1e3",
+        "\u0661",
+        3600.0,
+        3600.5,
+        -1,
+        0,
+        True,
+        315_360_000,
+        315_360_001,
+        None,
+        [],
+    ),
+    **dict.fromkeys(("refresh_token", "id_token"), ("", "a b", "a\n", "x" * 16_384, "x" * 16_385, None, 5)),
+    "scope": ("", " ", "openid\u2003x", "\n", None, 5, ["openid"]),
+    "error": ("invalid_grant", "odd", None),
+}
+
+
+@given(answers(TOKENS, WRONG_TOKENS))
 def test_any_token_answer_gives_tokens_or_an_error(answer: Answer) -> None:
     """What is accepted fits into a header, a column and a clock."""
     result = judged(lambda: TokenResponse.from_answer(answer))
@@ -146,7 +181,10 @@ def test_any_token_answer_gives_tokens_or_an_error(answer: Answer) -> None:
     assert result.scope is None or all(name and not name.isspace() for name in result.scope)
 
 
-@given(answers({"sub": "person", "name": "Ada"}, "Person", "person "), st.just("person") | TEXT)
+WRONG_SUBJECTS: dict[str, Sequence[Any]] = {"sub": ("Person", "person ", "other", "", ["person"], None, 5)}
+
+
+@given(answers({"sub": "person", "name": "Ada"}, WRONG_SUBJECTS), st.just("person") | TEXT)
 def test_any_userinfo_answer_gives_this_persons_claims_or_an_error(answer: Answer, subject: str) -> None:
     """Claims of anybody else are nobody's."""
     result = judged(lambda: userinfo_claims(answer, subject=subject))
@@ -187,11 +225,28 @@ CURRENT = Management(
     uri="https://provider.example/oauth2/register/abc",
     access_token=Secret("old"),
 )
-REGISTRATIONS = answers(
-    REGISTERED,
-    *(*AUTH_METHODS, *URLS, int(NOW) + 1, 253_402_300_799, 253_402_300_800, "x" * 300, "email", "openid"),
-    *([*REQUEST.redirect_uris], ["https://evil.example"], ["authorization_code", 1], ["code", None], []),
-)
+WRONG_REGISTRATION: dict[str, Sequence[Any]] = {
+    "client_id": ("", "x" * 255, "x" * 256, "\n", "other", None, 5),
+    "client_secret": ("", "old", "x" * 4096, "x" * 4097, "\n", None, 5),
+    **dict.fromkeys(
+        ("client_id_issued_at", "client_secret_expires_at"),
+        (0, -1, True, 1.5, "1", int(NOW), int(NOW) + 1, 253_402_300_799, 253_402_300_800, 10**30, None),
+    ),
+    "client_name": ("", "\n", "x" * 300, "\u202e", None, 5),
+    "redirect_uris": (
+        [*REQUEST.redirect_uris],
+        [REQUEST.redirect_uris[0]] * 2,
+        [REQUEST.redirect_uris[0], "https://evil.example"],
+        *(["https://evil.example"], [[]], [], REQUEST.redirect_uris[0], None),
+    ),
+    "scope": ("openid", "email", "openid a\\b", "openid openid", "", None, 5, ["openid"]),
+    "token_endpoint_auth_method": (*AUTH_METHODS, "private_key_jwt", None, 5, []),
+    "grant_types": (["authorization_code", 1], ["refresh_token"], [], "authorization_code", None),
+    "response_types": (["code", None], ["token"], [], "code", None),
+    "registration_access_token": ("", "a b", "x" * 8193, None, 5),
+    "registration_client_uri": (*URLS, None, 5),
+}
+REGISTRATIONS = answers(REGISTERED, WRONG_REGISTRATION)
 METHODS = st.sampled_from(AUTH_METHODS)
 
 
