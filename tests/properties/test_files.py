@@ -156,7 +156,9 @@ VALUES = st.text(st.characters(min_codepoint=0x20, max_codepoint=0x7E), max_size
 @example("")
 def test_any_value_is_read_as_it_was_written_or_refused(folder: Path, value: str) -> None:
     """By us, and by a shell, which is the strictest of those that read such files."""
-    file = EnvFile(folder / "env", note="spatio_register")
+    path = folder / "env"
+    path.write_text("OTHER=1\n")
+    file = EnvFile(path, note="spatio_register")
 
     def write() -> bool:
         with file.replacing() as replace:
@@ -165,7 +167,7 @@ def test_any_value_is_read_as_it_was_written_or_refused(folder: Path, value: str
 
     if judged(write) is True:
         assert file.read()[0]["ID"] == value
-        (line,) = (line for line in (folder / "env").read_text().splitlines() if line.startswith("ID="))
+        (line,) = (line for line in path.read_text().splitlines() if line.startswith("ID="))
         assert shlex.split(line) == [f"ID={value}"]
     else:
         assert not value.isprintable() or not value.isascii() or {"'", "\\"} & {*value}
