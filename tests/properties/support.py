@@ -3,12 +3,12 @@
 import json
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
-from hypothesis import settings
+from hypothesis import example, settings
 from hypothesis import strategies as st
 
 from spatio_django import exceptions
@@ -17,6 +17,7 @@ from spatio_django.oidc.strict_json import MAX_DEPTH, MAX_NUMBER
 from tests.oidc.support import Signer
 
 Value = TypeVar("Value")
+Test = TypeVar("Test", bound=Callable[..., None])
 
 #: Every code that the documentation explains.
 DOCUMENTED = frozenset(
@@ -115,12 +116,30 @@ def changed(
     values = st.sampled_from([*document.values(), *likely]) | json_values(*document.values(), *likely)
     anything = st.dictionaries(members, values, max_size=3)
     pairs = [(name, value) for name, values in (wrong or {}).items() for value in values]
-    near = st.lists(st.sampled_from(pairs), max_size=2).map(dict) if pairs else anything
+    near = st.lists(st.sampled_from(pairs), min_size=1, max_size=2).map(dict) if pairs else anything
     return st.builds(
         lambda gone, new: {name: each for name, each in document.items() if name not in gone} | new,
         st.just(frozenset()) | st.sets(st.sampled_from([*document]), max_size=2),
-        near | anything,
+        near | near | anything,
     )
+
+
+def each(document: Mapping[str, Any], wrong: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
+    """Give *document*, and every document that differs from it in one member: gone, or nearly right."""
+    without = [{name: value for name, value in document.items() if name != gone} for gone in document]
+    near = [{**document, name: value} for name, values in wrong.items() for value in values]
+    return [dict(document), *without, *near]
+
+
+def always(cases: Iterable[tuple[Any, ...]]) -> Callable[[Test], Test]:
+    """Have a property tried with each of *cases* in every run, before what is drawn."""
+
+    def decorate(test: Test) -> Test:
+        for case in cases:
+            test = example(*case)(test)
+        return test
+
+    return decorate
 
 
 def is_plain(value: Any, depth: int = 0) -> bool:
