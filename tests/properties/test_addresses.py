@@ -127,7 +127,11 @@ PARTS = (SCHEMES, USERS, HOSTS, PORTS, TAILS)
 #: Addresses that differ from a good one in one part, for each scheme that secrets may be sent by.
 NEAR = [
     "".join([*good[:index], other, *good[index + 1 :]])
-    for good in (("https://", "", "site.example", "", "/a/"), ("http://", "", "localhost", ":8000", "/a/"))
+    for good in (
+        ("https://", "", "site.example", "", "/a/"),
+        ("https://", "", "site.example", "", ""),
+        ("http://", "", "localhost", ":8000", "/a/"),
+    )
     for index, others in enumerate(PARTS)
     for other in others
 ]
@@ -224,6 +228,7 @@ def test_a_redirect_uri_is_an_origin_and_a_path(uri: str) -> None:
         parts = urlsplit(uri)
         assert registration.as_origin(f"{parts.scheme}://{parts.netloc}")
         assert parts.path.startswith("/")
+        assert "@" not in parts.netloc
         assert uri == f"{uri[: len(parts.scheme)]}://{parts.netloc}{parts.path}"
         assert uri.isprintable()
 
