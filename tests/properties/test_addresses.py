@@ -217,7 +217,7 @@ def test_an_origin_is_what_a_browser_makes_of_it(url: str) -> None:
     assert (theirs.host or "").strip("[]") == parts.hostname
     assert {"@", "\\", "?", "#", "%"}.isdisjoint(url)
     typed = urlsplit(url).hostname or ""
-    assert typed in {parts.hostname, parts.hostname.encode().decode("idna")}
+    assert typed == (parts.hostname if typed.isascii() else parts.hostname.encode().decode("idna"))
 
 
 @given(URLS | SAFE_URLS)
@@ -335,6 +335,8 @@ def test_any_callback_gives_its_one_code_or_an_error(
         lambda: read_callback(params, state=Secret("the-state"), issuer=ISSUER, iss_required=iss_required)
     )
 
+    if params == CALLBACK or (not iss_required and params == {**CALLBACK, "iss": []}):
+        assert result == Secret("the code")
     if isinstance(result, LoginNotFound):
         assert params.get("state") != ["the-state"]
         return

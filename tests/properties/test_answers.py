@@ -128,6 +128,7 @@ def test_any_document_gives_metadata_or_a_violation(
     result = judged(lambda: ProviderMetadata.from_document(document, issuer=issuer))
 
     if not isinstance(result, ProviderMetadata):
+        assert document != METADATA | {"issuer": issuer}
         assert isinstance(result, ProtocolViolation)
         return
     assert result.issuer == document["issuer"] == issuer
@@ -185,6 +186,7 @@ def test_any_token_answer_gives_tokens_or_an_error(answer: Answer) -> None:
     result = judged(lambda: TokenResponse.from_answer(answer))
 
     if not isinstance(result, TokenResponse):
+        assert answer not in HONEST
         assert is_refused(result)
         return
     document = answer.json_object()
@@ -211,6 +213,7 @@ def test_any_userinfo_answer_gives_this_persons_claims_or_an_error(answer: Answe
     result = judged(lambda: userinfo_claims(answer, subject=subject))
 
     if isinstance(result, SpatioError):
+        assert answer not in HONEST or subject != "person"
         assert is_refused(result)
     else:
         assert result == answer.json_object()
@@ -268,6 +271,8 @@ WRONG_REGISTRATION: dict[str, Sequence[Any]] = {
     "registration_client_uri": (*URLS, None, 5),
 }
 REGISTRATIONS = answers(REGISTERED, WRONG_REGISTRATION)
+#: Answers that are good, as far as they are of the kind that is read.
+HONEST = [each_answer(document, {})[0] for document in (TOKENS, PERSON, REGISTERED)]
 METHODS = st.sampled_from(AUTH_METHODS)
 
 
@@ -286,6 +291,7 @@ def test_any_registration_answer_gives_a_client_or_an_error(
     )
 
     if not isinstance(result, ClientInformation):
+        assert answer not in HONEST or method == "none"
         assert is_refused(result)
         return
     assert {*result.redirect_uris} <= {*request.redirect_uris}

@@ -179,6 +179,7 @@ def is_here(url: str) -> bool:
     st.sampled_from(["page", "script", "htmx"]),
 )
 @example("//evil.example", "/\\evil.example", "", "", "page")
+@example("/other/", "/other/", "a:\\ud800", "unicode_escape", "page")
 def test_any_click_leads_to_the_provider_and_back_here(
     site: Site, next_url: str, page: str, ask: str, charset: str, caller: str
 ) -> None:
