@@ -23,7 +23,17 @@ from spatio_django.env_file import EnvFile
 from spatio_django.exceptions import ConfigurationError
 from spatio_django.models import SpatioAccount, SpatioClient
 from spatio_django.oidc.registration import ClientMetadata
-from tests.properties.support import RAW_TEXT, TEXT, as_bytes, changed, judged, mutated, part
+from tests.properties.support import (
+    ODDITIES,
+    RAW_TEXT,
+    TEXT,
+    always,
+    as_bytes,
+    changed,
+    judged,
+    mutated,
+    part,
+)
 
 User = get_user_model()
 
@@ -152,8 +162,8 @@ VALUES = st.text(st.characters(min_codepoint=0x20, max_codepoint=0x7E), max_size
 
 @part(0.5)
 @given(VALUES | RAW_TEXT)
-@example("~ada")
-@example("")
+@always((f"a{odd}b",) for odd in ODDITIES)
+@always((value,) for value in ("", "~ada", "$HOME", "`id`", "a\\", "'a'", "$(id)", "!!", "a #b", "*"))
 def test_any_value_is_read_as_it_was_written_or_refused(folder: Path, value: str) -> None:
     """By us, and by a shell, which is the strictest of those that read such files."""
     path = folder / "env"
@@ -222,6 +232,7 @@ def people(db: None) -> None:
 @given(lists())
 @example(LIST.decode())
 @example("pk,sub\n1,a\n\n2,a\n")
+@example("pk,sub\n\u0661,a\n 2,b\n003,c\n+4,d\n")
 def test_any_list_connects_one_person_to_one_account_or_nobody(people: None, text: str) -> None:
     """Each row has an outcome; nothing is guessed; done twice is done once."""
 
@@ -244,6 +255,8 @@ def test_any_list_connects_one_person_to_one_account_or_nobody(people: None, tex
                 == len({sub for _, sub in accounts})
             )
             assert {sub for _, sub in accounts} == {verdict.row.sub for verdict in new}
+            cells = {cell.lstrip("0") for row in csv.reader(io.StringIO(text)) for cell in row}
+            assert all(verdict.row.user in cells for verdict in new)
             assert all(sub.isascii() and sub.isprintable() and sub == sub.strip() for _, sub in accounts)
             again = judged(run)
             assert isinstance(again, list)

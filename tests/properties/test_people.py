@@ -16,7 +16,7 @@ from spatio_django.flow import CompletedLogin, merged
 from spatio_django.models import SpatioAccount
 from spatio_django.oidc.responses import TokenResponse
 from spatio_django.oidc.secret import Secret
-from tests.properties.support import RAW_TEXT, changed, is_plain, json_values, judged, part
+from tests.properties.support import ODDITIES, RAW_TEXT, always, changed, is_plain, json_values, judged, part
 
 User = get_user_model()
 in_database = settings(part(0.5), suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -61,6 +61,8 @@ def is_storable(text: str) -> bool:
 
 
 @given(NAMES | json_values(), st.sampled_from([1, 2, 150, MAX_CLAIM]))
+@always((f"a{odd}b", 150) for odd in (*ODDITIES, "\ud800"))
+@always((text, most) for text in LONG for most in (1, 3, 150))
 @example("ab cd", 3)
 def test_any_claim_becomes_a_text_that_can_be_kept(value: object, most: int) -> None:
     """Without control characters and lone surrogates, and short enough; cleaned twice is cleaned once."""
@@ -107,6 +109,7 @@ def backend(db: None) -> Iterator[SpatioBackend]:
     """Give a backend, on a site that has an Ada already."""
     User.objects.create_user("ada", "ada@example.com")
     User.objects.create_user("spatio")
+    User.objects.create_user("a" * 150)
     return SpatioBackend()
 
 
@@ -126,6 +129,7 @@ def complete(claims: dict[str, Any], subject: str) -> CompletedLogin:
 
 @in_database
 @given(PLAIN_CLAIMS)
+@always(({**ADA, "preferred_username": name},) for name in LONG)
 def test_any_claims_give_a_username_that_the_site_takes(
     backend: SpatioBackend, claims: dict[str, Any]
 ) -> None:

@@ -60,6 +60,9 @@ def http() -> Iterator[Http]:
 @given(ANSWERS, st.booleans())
 @example(GENUINE, True)
 @example(CHUNKED, True)
+@example(reply(b"x" * LIMIT), True)
+@example(reply(b"x" * (LIMIT + 1)), False)
+@example(b"HTTP/1.1 103 Early Hints\r\n\r\n" + GENUINE, True)
 @example(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n-1\r\n", True)
 def test_any_bytes_give_an_answer_or_an_error(wire: Wire, http: Http, data: bytes, is_get: bool) -> None:
     """Within the limit, with the headers that matter and a status that means something. Then all goes on."""
