@@ -51,7 +51,7 @@ def clean_text(value: object, *, most: int = MAX_CLAIM) -> str:
     """Give a claim as text that every database and page takes: no control characters, no lone surrogates."""
     if not isinstance(value, str):
         return ""
-    return CONTROL.sub("", value[: most * 2]).strip()[:most]
+    return CONTROL.sub("", value[: most * 2]).strip()[:most].rstrip()
 
 
 def same_address(one: str, other: str) -> bool:

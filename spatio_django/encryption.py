@@ -1,6 +1,5 @@
 """Key ring with rotation, and the encrypted attribute of a model."""
 
-import base64
 import hashlib
 import os
 from functools import lru_cache
@@ -12,6 +11,7 @@ from django.db import models
 
 from spatio_django.conf import conf
 from spatio_django.exceptions import Undecryptable
+from spatio_django.oidc import base64url
 from spatio_django.oidc.secret import Secret
 
 #: So that another format can follow one day.
@@ -58,7 +58,7 @@ class KeyRing:
         """
         nonce = os.urandom(12)
         sealed = self._ciphers[self._first].encrypt(nonce, secret.reveal().encode(), context.encode())
-        return base64.urlsafe_b64encode(FORMAT + self._first + nonce + sealed).rstrip(b"=").decode()
+        return base64url.encode(FORMAT + self._first + nonce + sealed)
 
     def open(self, text: str, *, context: str) -> Secret:
         """
@@ -76,14 +76,12 @@ class KeyRing:
     def _open(self, text: str, context: bytes) -> Secret | None:
         from cryptography.exceptions import InvalidTag
 
+        raw = base64url.decode(text) or b""
         try:
-            raw = base64.b64decode(
-                text.encode("ascii") + b"=" * (-len(text) % 4), altchars=b"-_", validate=True
-            )
             start, key_id, nonce, sealed = raw[:1], raw[1:5], raw[5:17], raw[17:]
             cipher = self._ciphers.get(key_id) if start == FORMAT else None
             return Secret(cipher.decrypt(nonce, sealed, context).decode()) if cipher else None
-        except (InvalidTag, ValueError):  # ValueError: not ASCII, not base64, or too short for a nonce
+        except (InvalidTag, ValueError):  # ValueError: too short for a nonce
             return None
 
 

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from spatio_django.exceptions import ConfigurationError
 
-_ASSIGNMENT = re.compile(r"\s*(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)\s*=\s*(.*?)\s*")
+# The value with the spaces around it: to tell them apart, an expression looks at each space again and again.
+_ASSIGNMENT = re.compile(r"\s*(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)\s*=(.*)")
 #: What Docker, systemd, shells and the libraries for such files read as it stands. No tilde: to a shell,
 #: ``~ada`` is somebody's home.
 _PLAIN = re.compile(r"[A-Za-z0-9._+/=:@%,-]*")
@@ -47,7 +48,7 @@ class EnvFile:
             if line.startswith(self._note):
                 note = line.removeprefix(self._note).strip()
             elif match := _ASSIGNMENT.fullmatch(line.rstrip("\r\n")):
-                name, value = match.groups()
+                name, value = match[1], match[2].strip()
                 is_quoted = len(value) > 1 and value[0] == value[-1] and value[0] in "'\""
                 values[name] = value[1:-1] if is_quoted else value
         return values, note

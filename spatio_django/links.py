@@ -108,7 +108,7 @@ def asked(request: HttpRequest) -> Ask:
     """Read what :func:`login_url` said; what it did not sign asks for nothing."""
     try:
         scopes, prompt, max_age = signing.loads(request.GET.get("ask", ""), salt=ASK_SALT)
-    except signing.BadSignature:
+    except (signing.BadSignature, UnicodeEncodeError):  # in UTF-7 or such, it can hold what UTF-8 can't
         return Ask(explicit="explicit" in request.GET)
     return Ask(scopes=tuple(scopes), prompt=prompt, max_age=max_age, explicit=True)
 

@@ -22,6 +22,7 @@ from spatio_django.models import SpatioClient, authoritative
 from spatio_django.oidc.authorization import SCOPE_NAME
 from spatio_django.oidc.registration import (
     MAX_NAME,
+    MAX_TIME,
     URI_MEMBERS,
     AuthMethod,
     ClientInformation,
@@ -29,6 +30,7 @@ from spatio_django.oidc.registration import (
     Management,
 )
 from spatio_django.oidc.secret import Secret
+from spatio_django.oidc.strict_json import parse_object
 from spatio_django.oidc.urls import require_safe_url
 from spatio_django.provider import get_client
 
@@ -323,6 +325,11 @@ class Environment:
     def known(self) -> SpatioClient | None:
         """Give the file's, unless it is another issuer's."""
         values, note = self._file.read()
+        uris = tuple(filter(None, map(str.strip, values.get("SPATIO_REDIRECT_URIS", "").split(","))))
+        if not all(values.get(name, "").isprintable() for name in _VARIABLES):
+            raise self._wrong("a variable of ours with a character that can't be printed")
+        if not all(map(registration.is_redirect_uri, uris)):
+            raise self._wrong("an entry in SPATIO_REDIRECT_URIS that is no redirect URI")
         notes = _notes(note)
         issuer = notes.get("issuer", conf.SPATIO_ISSUER)
         if not values.get("SPATIO_CLIENT_ID") or issuer != conf.SPATIO_ISSUER:
@@ -332,7 +339,7 @@ class Environment:
             issuer=issuer,
             client_id=values["SPATIO_CLIENT_ID"],
             auth_method=values.get("SPATIO_CLIENT_AUTH_METHOD", "client_secret_basic" if secret else "none"),
-            redirect_uris=list(filter(None, values.get("SPATIO_REDIRECT_URIS", "").split(","))),
+            redirect_uris=list(uris),
             scope=notes.get("scope", ""),
             requested=notes.get("request") or {},
             client_secret_expires_at=notes.get("client_secret_expires_at"),
@@ -362,9 +369,21 @@ class Environment:
 
             yield keep
 
+    def _wrong(self, what: str) -> ConfigurationError:
+        """Give the error for what somebody wrote into the file. It is not shown: it may be a secret."""
+        return ConfigurationError(f"{self._file.path} has {what}.", code="env_file")
+
     def variables(self, row: SpatioClient) -> list[str]:
         """Name those that the file has for *row*: a public client has no secret."""
         return [name for name, value in _variables(row).items() if value is not None]
+
+
+_VARIABLES = (
+    "SPATIO_CLIENT_ID",
+    "SPATIO_CLIENT_SECRET",
+    "SPATIO_CLIENT_AUTH_METHOD",
+    "SPATIO_REDIRECT_URIS",
+)
 
 
 def _variables(row: SpatioClient) -> dict[str, str | None]:
@@ -390,11 +409,27 @@ _NOTES = {
 
 def _notes(text: str) -> dict[str, Any]:
     """Read our comment; one that somebody wrote into counts for nothing."""
-    try:
-        notes = json.loads(text)
-    except ValueError:
-        return {}
-    is_ours = isinstance(notes, dict) and all(
-        isinstance(notes.get(name), kind) for name, kind in _NOTES.items()
-    )
-    return notes if is_ours else {}
+    notes = parse_object(text.encode("utf-8", "replace")) or {}
+    return notes if _are_ours(notes) else {}
+
+
+def _are_ours(notes: dict[str, Any]) -> bool:
+    if not all(isinstance(notes.get(name), kind) for name, kind in _NOTES.items()):
+        return False
+    if uri := notes["registration_client_uri"]:
+        try:
+            require_safe_url(uri, member="registration_client_uri")
+        except ProtocolViolation:
+            return False
+    return 0 <= (notes.get("client_secret_expires_at") or 0) < MAX_TIME and _is_request(notes["request"])
+
+
+def _is_request(document: dict[str, Any]) -> bool:
+    """Tell whether *document* is what :meth:`ClientMetadata.to_document` gives, or less."""
+    lists = ("redirect_uris", "grant_types", "response_types")
+    return all(
+        isinstance(value, list) and all(isinstance(each, str) for each in value)
+        if name in lists
+        else isinstance(value, str)
+        for name, value in document.items()
+    ) and all(map(registration.is_redirect_uri, document.get("redirect_uris", ())))

@@ -244,9 +244,10 @@ def is_redirect_uri(uri: str) -> bool:
         parts = urlsplit(uri)
     except ValueError:
         return False
-    rest = parts._replace(scheme="", netloc="", path="").geturl()
     has_origin = as_origin(f"{parts.scheme}://{parts.netloc}") is not None
-    return has_origin and parts.path.startswith("/") and not rest and uri.isprintable()
+    # By the text itself: urlsplit drops line breaks, a space before it, and an empty query or fragment.
+    is_plain = uri.isprintable() and {" ", "?", "#"}.isdisjoint(uri)
+    return has_origin and parts.path.startswith("/") and is_plain
 
 
 def as_origin(url: str) -> str | None:

@@ -149,9 +149,10 @@ class LoginView(SpatioView, OIDCAuthenticationRequestView):  # type: ignore[misc
         Once: behind a proxy that hides the host from us, the browser is there already.
         """
         parts = urlsplit(redirect_uri)
-        query = request.GET.copy()
-        query["moved"] = "1"
-        return HttpResponseRedirect(f"{parts.scheme}://{parts.netloc}{request.path}?{query.urlencode()}")
+        # The query as it came: written anew, in an encoding that the request names, it can be impossible.
+        here = request.get_full_path()
+        mark = "&" if "?" in here else "?"
+        return HttpResponseRedirect(f"{parts.scheme}://{parts.netloc}{here}{mark}moved=1")
 
 
 class CallbackView(SpatioView, OIDCAuthenticationCallbackView):  # type: ignore[misc]  # the parent has no types

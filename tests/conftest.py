@@ -1,6 +1,7 @@
 """Fixtures: a provider, a site registered at it, and browsers. Nothing is patched; the wire is real."""
 
 import asyncio
+import os
 from collections.abc import Coroutine, Iterator
 from typing import Any, TypeVar
 
@@ -10,12 +11,24 @@ from django.core.cache import cache
 from django.core.management import call_command
 from django.db import connections
 from django.test import Client
+from hypothesis import HealthCheck
+from hypothesis import settings as hypothesis_settings
 
 from spatio_django import provider, registration, tokens
 from spatio_django.testing import FakeSpatio
 from tests.misbehaving import Misbehaviour
 
 T = TypeVar("T")
+
+# Properties try the same inputs in every run: a change goes red for its own faults only, and what is red on
+# one machine is red on all. New inputs are for the long run, which remembers what it found. No deadlines, and
+# no complaint about slow inputs: a busy machine is no fault.
+EXAMPLES = os.environ.get("SPATIO_TESTS_EXAMPLES")
+BUSY = hypothesis_settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+hypothesis_settings.register_profile("bounded", BUSY, max_examples=100, derandomize=True, database=None)
+if EXAMPLES:
+    hypothesis_settings.register_profile("long", BUSY, max_examples=int(EXAMPLES), print_blob=True)
+hypothesis_settings.load_profile("long" if EXAMPLES else "bounded")
 
 
 @pytest.fixture(autouse=True)

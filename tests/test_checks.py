@@ -22,7 +22,6 @@ from django.urls.converters import StringConverter
 from django.utils import translation
 from django.utils.functional import lazystr
 from hypothesis import given
-from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from mozilla_django_oidc.auth import OIDCAuthenticationBackend
 from mozilla_django_oidc.middleware import SessionRefresh
@@ -630,7 +629,6 @@ values = st.recursive(
 )
 
 
-@hypothesis_settings(deadline=None, max_examples=200)
 @given(changes=st.dictionaries(st.sampled_from(READ), values, max_size=6))
 def test_nonsense_in_several_settings_raises_nothing(changes: dict[str, Any]) -> None:
     """Whatever it is, it is found or left to Django; no check stands in the way of the others."""

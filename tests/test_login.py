@@ -339,6 +339,35 @@ def test_what_a_sign_in_asks_for_can_not_be_added_in_the_address_bar(site: Site)
     assert "max_age" not in request
 
 
+@pytest.mark.parametrize(
+    ("charset", "query"),
+    [
+        ("utf-7", "ask=a:+2AA-"),
+        ("unicode_escape", "ask=a:\\ud800"),
+        ("ascii", "next=%2Fother%2F&ask=%C3%A9"),
+    ],
+)
+@pytest.mark.parametrize("host", ["testserver", "127.0.0.1"])
+def test_a_query_in_an_encoding_of_its_own_is_answered(
+    site: Site, host: str, charset: str, query: str
+) -> None:
+    """Whoever asks may name one in which texts come out that UTF-8 doesn't have."""
+    browser = site.browser()
+    plain = browser.get("/spatio/login/?next=%2Fother%2F", headers={"Host": host})
+    assert plain.status_code == 302
+
+    response = browser.get(
+        "/spatio/login/",
+        headers={"Host": host},
+        CONTENT_TYPE=f"text/plain; charset={charset}",
+        QUERY_STRING=query,
+    )
+
+    assert response.status_code == 302
+    expected = f"http://testserver/spatio/login/?{query}&moved=1".replace("\\", "%5C")
+    assert response["Location"].startswith(site.spatio.issuer) or response["Location"] == expected
+
+
 def test_the_site_can_ask_for_more(site: Site) -> None:
     """``login_url()`` carries scopes, prompt and max_age to the request."""
     url = login_url("/other/", scopes=["files"], prompt="consent", max_age=0)
@@ -403,7 +432,7 @@ def test_opened_under_another_host_the_browser_is_sent_to_the_registered_one(sit
 
     response = browser.get("/spatio/login/?next=/other/", headers={"Host": "127.0.0.1"})
 
-    assert response["Location"] == "http://testserver/spatio/login/?next=%2Fother%2F&moved=1"
+    assert response["Location"] == "http://testserver/spatio/login/?next=/other/&moved=1"
     assert flow_cookies(browser) == {}
     moved = browser.get(response["Location"].removeprefix("http://testserver"), headers={"Host": "127.0.0.1"})
     assert moved["Location"].startswith(site.spatio.issuer)

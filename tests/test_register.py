@@ -598,12 +598,33 @@ def test_another_issuers_file_is_not_this_ones(env: Path, settings: Any) -> None
     assert "Registered as" in run(*BASE, "--env-file", str(env))
 
 
+def commented(**changes: object) -> str:
+    """Give the comment in which we keep what has no variable, with some of it changed."""
+    notes = {
+        "issuer": "https://api.spatio.app",
+        "scope": "openid",
+        "request": {"redirect_uris": [URI]},
+        "client_secret_expires_at": None,
+        "registration_client_uri": "",
+        "registration_access_token": None,
+    }
+    return "# spatio_register: " + json.dumps(notes | changes)
+
+
 @pytest.mark.parametrize(
     "note",
     [
         "# spatio_register: {",
         "# spatio_register: []",
         '# spatio_register: {"request": {}, "scope": 5}',
+        "# spatio_register: " + "[" * 100_000,
+        commented(request={"redirect_uris": 5}),
+        commented(request={"redirect_uris": ["https://["]}),
+        commented(request={"scope": ["openid"]}),
+        commented(request={"grant_types": [5]}),
+        commented(client_secret_expires_at=-(10**20)),
+        '# spatio_register: {"issuer": "x", "scope": "", "request": {}, "registration_client_uri": ""}',
+        commented(registration_client_uri="https://["),
         "",
     ],
 )
@@ -614,6 +635,30 @@ def test_a_file_that_somebody_wrote_is_known_by_its_variables(env: Path, note: s
     assert "Already registered as abc" in run("--env-file", str(env))
     assert "redirect_uris: +" in refused(*BASE, "--base-url", "https://example.org", "--env-file", str(env))
     assert "tos_uri: +" in refused(*BASE, "--tos-uri", "https://example.org", "--env-file", str(env))
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"SPATIO_CLIENT_ID=caf\xe9",
+        b"SPATIO_CLIENT_SECRET=hunter2\xff",
+        b"SPATIO_CLIENT_SECRET='hunter2\x1b[31m'",
+        b"SPATIO_CLIENT_AUTH_METHOD=\x00",
+        b"SPATIO_REDIRECT_URIS=https://[",
+        b"SPATIO_REDIRECT_URIS=https://example.com",
+    ],
+)
+def test_a_file_with_variables_that_can_not_be_ours_is_named(env: Path, line: bytes) -> None:
+    """In a sentence that doesn't show them."""
+    good = f"SPATIO_CLIENT_ID=abc\nSPATIO_CLIENT_SECRET=x\nSPATIO_REDIRECT_URIS={URI}\nOTHER=\xe9\n"
+    env.write_text(good, encoding="latin-1")
+    assert "Already registered as abc" in run("--env-file", str(env))
+
+    env.write_bytes(good.encode("latin-1") + line + b"\n")
+
+    text = refused("--env-file", str(env))
+    assert "[env_file]" in text
+    assert "hunter2" not in text
 
 
 def test_a_file_that_cannot_be_written_costs_no_registration(spatio: FakeSpatio, env: Path) -> None:

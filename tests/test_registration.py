@@ -187,3 +187,25 @@ def test_an_origin_is_written_as_browsers_write_it(url: str, origin: str) -> Non
 def test_what_is_no_origin_is_none(url: str) -> None:
     """Codes would be sent there."""
     assert registration.as_origin(url) is None
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "",
+        "https://example.com",
+        "https://example.com/spatio/callback/?",
+        "https://example.com/spatio/callback/?x=1",
+        "https://example.com/spatio/callback/#",
+        " https://example.com/spatio/callback/",
+        "https://example.com/spatio callback/",
+        "https://example.com/spatio/callback/\n",
+        "https://[/spatio/callback/",
+        "ftp://example.com/spatio/callback/",
+    ],
+)
+def test_what_is_no_redirect_uri_is_none(uri: str) -> None:
+    """A provider compares character by character, and allows no fragment (RFC 6749 §3.1.2)."""
+    assert registration.is_redirect_uri(URI)
+
+    assert not registration.is_redirect_uri(uri)

@@ -5,7 +5,7 @@ import hashlib
 import re
 import secrets
 from collections.abc import Mapping, Sequence
-from urllib.parse import parse_qsl, quote, urlencode, urlsplit
+from urllib.parse import parse_qsl, quote, urlencode
 
 from spatio_django.exceptions import ConfigurationError, LoginNotFound, ProtocolViolation
 from spatio_django.oidc.discovery import ProviderMetadata
@@ -92,8 +92,7 @@ def authorization_url(
             raise ConfigurationError(
                 f"{name} is not set this way.", code="reserved_parameter", parameter=name
             )
-    endpoint = metadata.authorization_endpoint
-    query = urlsplit(endpoint).query
+    address, _, query = metadata.authorization_endpoint.partition("?")
     for name, _ in parse_qsl(query, keep_blank_values=True):
         if name in RESERVED:
             raise ProtocolViolation(
@@ -115,8 +114,7 @@ def authorization_url(
         parameters["prompt"] = prompt
     if max_age is not None:
         parameters["max_age"] = str(max_age)
-    separator = "&" if query else "?"
-    return endpoint.rstrip("?&") + separator + urlencode(parameters, quote_via=quote)
+    return f"{address}?" + "&".join(filter(None, (query.rstrip("&"), urlencode(parameters, quote_via=quote))))
 
 
 def callback_state(params: Mapping[str, Sequence[str]]) -> str:

@@ -272,7 +272,9 @@ def _strings(
     values = document.get(name)
     if values is None:
         return usual
-    if not isinstance(values, list) or needed not in values:
+    if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
+        raise bad_member(name)
+    if needed not in values:
         raise bad_member(name)
     return tuple(values)
 

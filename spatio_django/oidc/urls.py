@@ -18,7 +18,7 @@ _URL = re.compile(
     r"(?P<host>[a-z0-9_](?:[a-z0-9_.-]*[a-z0-9_.])?|\[[0-9a-f:.]+\])"
     r"(?::[0-9]{1,5})?"
     r"(?:[/?][a-z0-9._~:/?@!$&'()*+,;=%\[\]-]*)?",
-    re.IGNORECASE,
+    re.ASCII | re.IGNORECASE,  # else a long s and the Kelvin sign pass for "s" and "k"
 )
 # What browsers, and the C library, read as an IPv4 address, and others as a name: 127.1, 0x7f.1, 2130706433.
 _NUMERIC_HOST = re.compile(r"(?:.*\.)?(?:[0-9]+|0x[0-9a-f]*)\.?")

@@ -7,7 +7,6 @@ from typing import Any, TypeVar
 
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
-from hypothesis import HealthCheck, settings
 
 from spatio_django.exceptions import SpatioError
 from spatio_django.oidc.answer import Answer
@@ -16,11 +15,6 @@ from spatio_django.oidc.http import Http
 from spatio_django.oidc.secret import Secret
 
 Result = TypeVar("Result")
-
-#: For properties: no more examples than a busy machine has time for, and no clock that fails on it.
-bounded = settings(
-    max_examples=80, deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow]
-)
 
 ISSUER = "https://provider.example"
 CLIENT_ID = "client"

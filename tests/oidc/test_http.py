@@ -22,8 +22,6 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from spatio_django.exceptions import ConfigurationError, ProtocolViolation, ProviderUnavailable, SpatioError
 from spatio_django.oidc import http as module
@@ -31,7 +29,7 @@ from spatio_django.oidc.answer import Answer
 from spatio_django.oidc.framing import CHUNK_LINE_LIMIT, HEAD_LIMIT
 from spatio_django.oidc.http import Http
 from spatio_django.oidc.secret import Secret
-from tests.oidc.support import Signer, bounded, outcome
+from tests.oidc.support import Signer, outcome
 from tests.oidc.wire import Script, Wire, reply
 
 LIMIT = 1000
@@ -458,15 +456,6 @@ def test_a_reset_is_an_interruption(http: Http, wire: Wire) -> None:
     wire.script = script
 
     refused(lambda: http.get(wire.url, limit=LIMIT), "interrupted")
-
-
-@settings(bounded, suppress_health_check=list(HealthCheck))  # one server for all examples will do
-@given(st.binary(max_size=300) | st.binary(max_size=100).map(lambda data: b"HTTP/1.1 200 OK\r\n" + data))
-def test_any_bytes_give_an_answer_or_an_error(http: Http, wire: Wire, data: bytes) -> None:
-    """Nothing else comes out of a socket."""
-    wire.script = wire.says(data)
-
-    assert isinstance(outcome(lambda: http.get(wire.url, limit=LIMIT)), Answer | SpatioError)
 
 
 # --- time -------------------------------------------------------------------------------------------------

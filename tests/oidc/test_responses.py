@@ -3,13 +3,11 @@
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from spatio_django.exceptions import ProtocolViolation, ProviderRefused, ProviderUnavailable, SpatioError
 from spatio_django.oidc.answer import Answer
 from spatio_django.oidc.responses import TokenResponse, userinfo_claims
-from tests.oidc.support import bounded, json_answer, outcome
+from tests.oidc.support import json_answer
 
 TOKENS = {
     "access_token": "tok_abc",
@@ -224,17 +222,3 @@ def test_userinfo_is_rejected(answer: Answer, expected: tuple[type[SpatioError],
         userinfo_claims(answer, subject="person")
 
     assert caught.value.code == expected[1]
-
-
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=6),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=2),
-    max_leaves=4,
-)
-
-
-@bounded
-@given(st.dictionaries(st.sampled_from([*TOKENS, "error"]), JSON), st.integers(100, 599))
-def test_any_answer_gives_tokens_or_an_error(changes: dict[str, Any], status: int) -> None:
-    """Nothing else comes out."""
-    assert isinstance(outcome(lambda: read(status, **changes)), TokenResponse | SpatioError)

@@ -1,14 +1,10 @@
 """spatio_django.oidc.strict_json: one reading per text."""
 
-import json
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from spatio_django.oidc.strict_json import MAX_DEPTH, parse_object
-from tests.oidc.support import bounded
 
 
 @pytest.mark.parametrize(
@@ -59,12 +55,3 @@ def test_an_honest_object_is_read(text: bytes, value: dict[str, Any]) -> None:
 def test_anything_ambiguous_or_unwieldy_is_refused(text: bytes) -> None:
     """There is nothing in between: an object with one meaning, or nothing."""
     assert parse_object(text) is None
-
-
-@bounded
-@given(st.binary(max_size=200) | st.text(max_size=200).map(lambda text: text.encode("utf-8", "replace")))
-def test_any_bytes_give_an_object_or_nothing(data: bytes) -> None:
-    """No input raises."""
-    value = parse_object(data)
-
-    assert value is None or value == json.loads(data)

@@ -2,12 +2,9 @@
 
 import pytest
 import requests
-from hypothesis import given
-from hypothesis import strategies as st
 
 from spatio_django.exceptions import ProtocolViolation
-from spatio_django.oidc.urls import MAX_URL, is_loopback, require_safe_url
-from tests.oidc.support import bounded
+from spatio_django.oidc.urls import MAX_URL, require_safe_url
 
 SAFE = [
     "https://api.spatio.app",
@@ -63,6 +60,9 @@ def test_https_and_loopback_urls_are_returned_unchanged(url: str) -> None:
         pytest.param("https://provider.example\t", id="tab"),
         pytest.param("https://pro%76ider.example", id="escape-in-host"),
         pytest.param("https://prövider.example", id="not-ascii"),
+        pytest.param("https://\u017fpatio.example", id="long-s"),
+        pytest.param("https://spatio.example/\u212a", id="kelvin-sign"),
+        pytest.param("http\u017f://provider.example", id="long-s-in-the-scheme"),
         pytest.param("https://provider.example/ö", id="not-ascii-path"),
         pytest.param("https://.provider.example", id="leading-dot"),
         pytest.param("https://*.provider.example", id="wildcard"),
@@ -92,16 +92,3 @@ def test_an_unsafe_url_is_refused(url: object) -> None:
 
     assert caught.value.code == "insecure_url"
     assert caught.value.context == {"member": "token_endpoint"}
-
-
-@bounded
-@given(st.from_regex(r"https?://[a-z0-9\[\]:.@%\\#/_-]{0,30}", fullmatch=True))
-def test_any_text_is_accepted_or_refused(url: str) -> None:
-    """What is accepted is usable; what is plain http stays on this machine."""
-    try:
-        require_safe_url(url, member="url")
-    except ProtocolViolation:
-        return
-    prepared = requests.Request("GET", url).prepare().url
-    assert prepared is not None
-    assert prepared.startswith("https://") or is_loopback(prepared)
