@@ -66,7 +66,7 @@ def clean_claims(claims: Mapping[str, Any]) -> dict[str, Any]:
         value = claims.get(name)
         if name == "sub":
             # As it is: it was judged before, and without the space around it, it would name somebody else.
-            if isinstance(value, str):
+            if isinstance(value, str) and value and not CONTROL.search(value):
                 kept[name] = value
         elif name == "email_verified":
             if isinstance(value, bool):

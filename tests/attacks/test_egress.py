@@ -26,7 +26,6 @@ from spatio_django.models import SpatioClient, SpatioToken
 from spatio_django.oidc.urls import is_loopback, origin, require_safe_url
 from tests.conftest import Site
 from tests.misbehaving import Misbehaviour
-from tests.oidc.support import bounded
 from tests.oidc.wire import Wire
 
 pytestmark = pytest.mark.provider
@@ -407,7 +406,6 @@ URLS = st.builds(
 )
 
 
-@bounded
 @given(st.lists(URLS, max_size=40))
 def test_what_may_be_called_is_the_same_place_to_every_parser(urls: list[str]) -> None:
     """The WHATWG's, urllib3's, which connects, and Python's, by which we judge: one host, one port."""

@@ -22,7 +22,6 @@ from spatio_django import links
 from tests.attacks.judge import Addresses, complaint
 from tests.attacks.payloads import AUTHORITIES, HONEST, HOSTILE, LEADS
 from tests.conftest import Site
-from tests.oidc.support import bounded
 
 LOGIN = "http://testserver/spatio/login/"
 CALLBACK = "http://testserver/spatio/callback/?code=a&state=b"
@@ -157,7 +156,6 @@ PIECES = st.one_of(
 GENERATED = st.lists(PIECES, min_size=1, max_size=7).map("".join)
 
 
-@bounded
 @given(
     st.lists(
         st.one_of(GENERATED, GENERATED.map("/{}".format), GENERATED.map("/spatio/{}".format)), max_size=60
@@ -168,7 +166,6 @@ def test_nothing_generated_gets_past_the_rule(values: list[str]) -> None:
     assert complaints(links.safe_next, values) == []
 
 
-@bounded
 @given(
     st.text(st.characters(min_codepoint=0x21, max_codepoint=0x10FFFF, exclude_categories=["Cs"]), max_size=60)
 )

@@ -145,7 +145,7 @@ SAFE_URLS = st.builds(
     "".join,
     st.tuples(
         st.just("https://"),
-        st.from_regex(r"[a-zA-Z0-9]([a-z0-9-]{0,8}[a-z0-9])?(\.[a-z]{2,5}){0,2}", fullmatch=True),
+        st.from_regex(r"[a-zA-Z]([a-z0-9-]{0,8}[a-z0-9])?(\.[a-z]{2,5}){0,2}", fullmatch=True),
         st.sampled_from(["", ":443", ":8443"]),
         st.from_regex(r"(/[a-zA-Z0-9._~!$&'()*+,;=:@%-]{0,8}){0,3}", fullmatch=True),
     ),

@@ -180,6 +180,7 @@ def identity(row: SpatioClient | SpatioToken) -> tuple[str, ...]:
 
 PENDING = PendingLogin(
     issuer="https://provider.example",
+    client_id="abc",
     state=Secret("the-state"),
     nonce=Secret("the-nonce"),
     code_verifier=Secret("the-verifier"),
