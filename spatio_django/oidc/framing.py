@@ -38,6 +38,10 @@ class StrictResponse(http.client.HTTPResponse):
         """Read the head. Not called for a proxy's answer to CONNECT, which has no body."""
         super().begin()
         self.fp = self.fp.stream
+        if self.headers.defects or self.headers.get_payload():
+            # A line without a colon ends the head for Python, and urllib3 would log the rest of it, which may
+            # quote what was sent.
+            raise http.client.HTTPException("The head has a line that is no header.")
         # requests would give these to http.cookiejar, whose expressions take seconds for some.
         del self.headers["Set-Cookie"]
 

@@ -14,8 +14,8 @@ from spatio_django.oidc.secret import Secret
 TOKEN_LIMIT = 64 * 1024
 #: Bytes. A page of claims.
 USERINFO_LIMIT = 64 * 1024
-#: Seconds. A longer life than ten years is a mistake, and overflows somewhere later.
-MAX_EXPIRES_IN = 315_360_000
+#: Seconds. What fits into 32 bits is some providers' word for "never"; more is a mistake, and overflows later.
+MAX_EXPIRES_IN = 2**32 - 1
 
 _HEADER_SAFE = re.compile(r"[\x21-\x7e]{1,8192}")
 _PRINTABLE = re.compile(r"[\x20-\x7e]{1,16384}")  # RFC 6749 §A.17

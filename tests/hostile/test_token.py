@@ -111,20 +111,22 @@ def test_a_token_of_another_type_can_not_be_used(hostile: Hostile, kind: str) ->
 @pytest.mark.parametrize(
     "value",
     [
-        *(-1, -3600, 1e300, 10**12, 315_360_001, 0.5, True, False, [3600], {"seconds": 3600}),
+        *(-1, -3600, 1e300, 10**12, 2**32, 0.5, True, False, [3600], {"seconds": 3600}),
         *("-1", "3600.0", "1e3", "0x10", " 3600", "3600 ", "", "soon", "١٢٣", "9" * 11, "1h", "NaN"),
     ],
     ids=repr,
 )
 def test_a_lifetime_that_is_none_is_refused(hostile: Hostile, value: Any) -> None:
-    """It would overflow somewhere, or make a token that is good for ever."""
+    """It would overflow somewhere, or it is no number of seconds."""
     hostile.accepts()
     hostile.change_members(TOKEN, expires_in=value)
 
     hostile.refuses("expires_in")
 
 
-@pytest.mark.parametrize("value", [0, 1, 60, 3600, 3600.0, "3600", "0", 2_592_000, 315_360_000], ids=repr)
+@pytest.mark.parametrize(
+    "value", [0, 1, 60, 3600, 3600.0, "3600", "0", 2_592_000, 2**31 - 1, 2**32 - 1], ids=repr
+)
 def test_a_lifetime_in_seconds_is_kept(hostile: Hostile, value: Any) -> None:
     """As a number, or as a text of digits; a token that is over at once signs in all the same."""
     hostile.change_members(TOKEN, expires_in=value)

@@ -425,6 +425,8 @@ def test_a_body_may_be_as_large_as_its_limit(http: Http, wire: Wire) -> None:
     [
         pytest.param(b"", id="nothing"),
         pytest.param(b"hello\r\n\r\n", id="not-http"),
+        pytest.param(b"HTTP/1.1 200 OK\r\nthe code was abc\r\nContent-Length: 2\r\n\r\n{}", id="no-header"),
+        pytest.param(b"HTTP/1.1 200 OK\r\n: nameless\r\nContent-Length: 2\r\n\r\n{}", id="no-name"),
         pytest.param(b"\x16\x03\x01\x00\x05hello", id="tls"),
         pytest.param(b"HTTP/1.1 abc OK\r\n\r\n", id="status-word"),
         pytest.param(b"HTTP/1.1 -20 OK\r\n\r\n", id="status-negative"),

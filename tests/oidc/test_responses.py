@@ -45,6 +45,7 @@ def test_granted_tokens_become_secrets() -> None:
         pytest.param({"expires_in": "3600"}, "expires_in", 3600, id="expires-in-as-digits"),
         pytest.param({"expires_in": 3600.0}, "expires_in", 3600, id="expires-in-as-float"),
         pytest.param({"expires_in": 0}, "expires_in", 0, id="expired-at-once"),
+        pytest.param({"expires_in": 2**31 - 1}, "expires_in", 2**31 - 1, id="expires-never"),
         pytest.param({"refresh_token": None}, "refresh_token", None, id="no-refresh-token"),
         pytest.param({"id_token": None}, "id_token", None, id="no-id-token"),
         pytest.param({"scope": None}, "scope", None, id="no-scope-in-token-endpoint-response"),
