@@ -1,6 +1,8 @@
 """
-Two rules that pytest itself doesn't have; loaded for every run by ``addopts`` in pyproject.toml.
+Three rules that pytest itself doesn't have; loaded for every run by ``addopts`` in pyproject.toml.
 
+* Tests in the folders that meet lies, attacks and generated inputs are marked ``thorough``: they take as long
+  as all others together, so a run on each pair of Python and Django leaves them out (``-m "not thorough"``).
 * Tests that use the development provider are marked ``provider``, so that a run without the extra
   ``testing`` can leave them out (``-m "not provider"``).
 * Under ``SPATIO_TESTS_REQUIRE_ALL=1`` a skipped test is a failed test: in continuous integration everything
@@ -9,6 +11,7 @@ Two rules that pytest itself doesn't have; loaded for every run by ``addopts`` i
 
 import os
 from collections.abc import Generator
+from pathlib import Path
 from typing import TypeVar
 
 import pytest
@@ -16,11 +19,14 @@ import pytest
 Report = TypeVar("Report", pytest.TestReport, pytest.CollectReport)
 
 REQUIRE_ALL = "SPATIO_TESTS_REQUIRE_ALL"
+THOROUGH = {Path(__file__).parent / name for name in ("attacks", "hostile", "properties")}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what uses the provider, directly or through other fixtures."""
+    """Mark what is thorough, and what uses the provider, directly or through other fixtures."""
     for item in items:
+        if item.path.parent in THOROUGH:
+            item.add_marker(pytest.mark.thorough)
         if "spatio" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.provider)
 
