@@ -230,13 +230,13 @@ def test_other_pages_repeat_the_commands_of_the_readme_word_for_word() -> None:
 
 
 def test_continuous_integration_runs_the_command_of_the_readme() -> None:
-    """The script takes the line from the README itself; only the databases come on top."""
+    """The script takes the line from the README itself; what else it runs comes on top."""
     script = (ROOT / ".ci" / "run").read_text()
 
     assert "/^## Test it$/" in script
     assert "README.md" in script
     assert re.findall(r"\btox\b.*", re.sub(r"#.*", "", script)) == [
-        'tox run -e postgresql,mariadb,providers 2>&1 | tee -a "$log" || status=$?'
+        'tox run -e postgresql,mariadb,providers,thorough-django52,thorough-django61 2>&1 | tee -a "$log" || status=$?'
     ]
 
 

@@ -14,7 +14,7 @@ from spatio_django.oidc.secret import Secret
 TOKEN_LIMIT = 64 * 1024
 #: Bytes. A page of claims.
 USERINFO_LIMIT = 64 * 1024
-#: Seconds. What fits into 32 bits is some providers' word for "never"; more is a mistake, and overflows later.
+#: Seconds. 32 bits full is some providers' word for "never"; more is a mistake, and overflows later.
 MAX_EXPIRES_IN = 2**32 - 1
 
 _HEADER_SAFE = re.compile(r"[\x21-\x7e]{1,8192}")
