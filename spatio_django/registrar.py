@@ -414,14 +414,14 @@ def _notes(text: str) -> dict[str, Any]:
 
 
 def _are_ours(notes: dict[str, Any]) -> bool:
-    if not all(isinstance(notes.get(name), kind) for name, kind in _NOTES.items()):
+    if not all(name in notes and isinstance(notes[name], kind) for name, kind in _NOTES.items()):
         return False
     if uri := notes["registration_client_uri"]:
         try:
             require_safe_url(uri, member="registration_client_uri")
         except ProtocolViolation:
             return False
-    return 0 <= (notes.get("client_secret_expires_at") or 0) < MAX_TIME and _is_request(notes["request"])
+    return 0 <= (notes["client_secret_expires_at"] or 0) < MAX_TIME and _is_request(notes["request"])
 
 
 def _is_request(document: dict[str, Any]) -> bool:
