@@ -21,7 +21,7 @@ not_json       ``ProtocolViolation``    from :meth:`Answer.json_object`
 
 Where a call was made, the context says ``endpoint`` (the URL without its query) and, for
 ``ProviderUnavailable``, ``sent``: whether the provider may have acted on the request. No error chains to the
-one of requests, which would carry the request, headers and body.
+one of urllib3, which would carry the request, headers and body.
 """
 
 import http.client
@@ -217,19 +217,28 @@ class Http:
     ) -> Answer | SpatioError:
         """Return errors instead of raising them, so that they neither chain to nor point into requests."""
         adapter = _Adapter(channel.context) if fresh else channel.adapter
-        proxies = {"all": self._proxy} if self._proxy and not is_loopback(request.url) else {}
+        proxy = None if self._proxy is None or is_loopback(request.url) else self._proxy
         _current.call, _current.dialer = call, channel.dialer
         endpoint = request.url.partition("?")[0]
         try:
             channel.watchdog.watch(call)
-            # The adapter without a Session: what a session adds (cookies, redirects, netrc, environment
-            # proxies) is what must not happen here.
-            prepared = _prepare(request, self._user_agent)
-            response = adapter.send(prepared, stream=True, timeout=call.remaining, proxies=proxies)
+            # The adapter's pools alone: what requests does on top (cookies, redirects, netrc, the
+            # environment's proxies) is what must not happen here.
+            pools = adapter.proxy_manager_for(proxy) if proxy else adapter.poolmanager
+            response = pools.urlopen(
+                request.method,
+                request.url,
+                body=request.data(),
+                headers=request.headers() | {"User-Agent": self._user_agent},
+                timeout=call.remaining,
+                retries=False,
+                redirect=False,
+                preload_content=False,
+                decode_content=False,
+            )
             with closing(response):
                 outcome = _read(response, limit=limit, endpoint=endpoint)
         except (
-            requests.RequestException,
             urllib3.exceptions.HTTPError,
             http.client.HTTPException,
             OSError,
@@ -351,12 +360,6 @@ class _Adapter(requests.adapters.HTTPAdapter):
         manager.pool_classes_by_scheme = {"http": _Pool, "https": _TlsPool}
         return manager
 
-    def build_response(self, req: requests.PreparedRequest, resp: Any) -> requests.Response:
-        """Make only what is read here. There is no cookie to look for, and no charset."""
-        response = requests.Response()
-        response.status_code, response.headers, response.raw = resp.status, resp.headers, resp
-        return response
-
     def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> None:
         """Leave all to the context; requests would load the bundle again for every connection."""
 
@@ -365,23 +368,8 @@ def _json(document: Mapping[str, Any]) -> Secret:
     return Secret(json.dumps(document, allow_nan=False))
 
 
-def _prepare(request: Message, user_agent: str) -> requests.PreparedRequest:
-    """
-    Make what the adapter sends, without ``prepare()``: that one parses and escapes what is known to be safe.
-
-    The URL was checked to be plain ASCII that needs no escapes, and the body is ready.
-    """
-    prepared = requests.PreparedRequest()
-    prepared.method, prepared.url, prepared.body = request.method, request.url, request.data()
-    headers = request.headers() | {"User-Agent": user_agent}
-    if prepared.body is not None:
-        headers["Content-Length"] = str(len(prepared.body))
-    prepared.headers = headers  # type: ignore[assignment]  # nothing looks for another spelling
-    return prepared
-
-
-def _read(response: requests.Response, *, limit: int, endpoint: str) -> Answer | SpatioError:
-    status = response.status_code
+def _read(response: urllib3.BaseHTTPResponse, *, limit: int, endpoint: str) -> Answer | SpatioError:
+    status = response.status
     if status < 200:
         # 101: what follows would be taken for the next request's answer, but closing a response that was not
         # read closes its connection too.
@@ -399,7 +387,7 @@ def _read(response: requests.Response, *, limit: int, endpoint: str) -> Answer |
     body = b""
     # Not stream(): its chunked reader takes a size line of any length into memory.
     while len(body) <= limit:
-        part = response.raw.read(min(limit + 1 - len(body), READ_SIZE), decode_content=False)
+        part = response.read(min(limit + 1 - len(body), READ_SIZE), decode_content=False)
         if not part:
             break
         body += part
@@ -412,11 +400,11 @@ def _read(response: requests.Response, *, limit: int, endpoint: str) -> Answer |
 
 
 def _failure(error: Exception, call: Call, endpoint: str) -> SpatioError:
-    if call.expired or isinstance(error, requests.Timeout):
+    if call.expired or isinstance(error, urllib3.exceptions.ReadTimeoutError):
         return _timeout(call, endpoint)
     if call.sent:
         code, message = "interrupted", "The connection broke."
-    elif isinstance(error, requests.exceptions.SSLError):
+    elif isinstance(error, urllib3.exceptions.SSLError):
         code, message = "tls", "The TLS handshake failed."
     else:
         code, message = "unreachable", "No connection to the provider."
