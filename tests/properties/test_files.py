@@ -232,6 +232,7 @@ def people(db: None) -> None:
 @given(lists())
 @example(LIST.decode())
 @example("pk,sub\n1,a\n\n2,a\n")
+@example("pk,sub\r1,a-1\n2,a-2\n3,b\n")
 @example("pk,sub\n\u0661,a\n 2,b\n003,c\n+4,d\n")
 def test_any_list_connects_one_person_to_one_account_or_nobody(people: None, text: str) -> None:
     """Each row has an outcome; nothing is guessed; done twice is done once."""
@@ -255,7 +256,7 @@ def test_any_list_connects_one_person_to_one_account_or_nobody(people: None, tex
                 == len({sub for _, sub in accounts})
             )
             assert {sub for _, sub in accounts} == {verdict.row.sub for verdict in new}
-            cells = {cell.lstrip("0") for row in csv.reader(io.StringIO(text)) for cell in row}
+            cells = {cell.lstrip("0") for row in csv.reader(io.StringIO(text, newline="")) for cell in row}
             assert all(verdict.row.user in cells for verdict in new)
             assert all(sub.isascii() and sub.isprintable() and sub == sub.strip() for _, sub in accounts)
             again = judged(run)
