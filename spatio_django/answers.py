@@ -125,7 +125,8 @@ class SpatioView(ContextMixin, View):
             account_url=links.own_url("account") if error.code == "email_taken" else None,
             sign_out=error.code == "account_taken",
         )
-        return unlogged(page)  # once is enough, and Django's record of a 503 would be mailed for every click
+        # Once is enough; and Django's record of a 503 would be mailed for every click, while Spatio is down.
+        return page if level(error) == logging.ERROR else unlogged(page)
 
 
 def retry_label(error: SpatioError, retry_url: str) -> str:
@@ -181,7 +182,8 @@ def unlogged(response: HttpResponse) -> HttpResponse:
 
 def is_htmx(request: HttpRequest) -> bool:
     """Tell whether htmx asks, which follows a header and not a redirect to another site."""
-    return bool(request.META.get("HTTP_HX_REQUEST") == "true")
+    asker: str | None = request.META.get("HTTP_HX_REQUEST")
+    return asker == "true"
 
 
 def is_navigation(request: HttpRequest) -> bool:
@@ -190,9 +192,9 @@ def is_navigation(request: HttpRequest) -> bool:
 
     By ``Sec-Fetch-Mode``, which scripts can't set; by what older clients send where it is absent.
     """
-    mode = request.META.get("HTTP_SEC_FETCH_MODE")
+    mode: str | None = request.META.get("HTTP_SEC_FETCH_MODE")
     if mode:
-        return bool(mode == "navigate")
+        return mode == "navigate"
     if request.META.get("HTTP_X_REQUESTED_WITH") == "XMLHttpRequest":
         return False
     accept = request.META.get("HTTP_ACCEPT", "*/*")

@@ -1,5 +1,7 @@
 """The app."""
 
+from typing import Any
+
 from django.apps import AppConfig
 from django.utils.translation import gettext_lazy as _
 
@@ -15,7 +17,7 @@ class SpatioConfig(AppConfig):
         """Listen for sign-outs, whoever makes them, and add the system checks. No I/O."""
         from django.contrib.auth.signals import user_logged_out
         from django.core.checks import register
-        from django.db.models.signals import post_delete
+        from django.db.models.signals import post_delete, post_save
 
         from spatio_django import checks, tokens
 
@@ -25,6 +27,19 @@ class SpatioConfig(AppConfig):
             sender=self.get_model("SpatioToken"),
             dispatch_uid="spatio_django.grant_deleted",
         )
+        for changed in (post_save, post_delete):
+            changed.connect(
+                registration_changed,
+                sender=self.get_model("SpatioClient"),
+                dispatch_uid="spatio_django.registration_changed",
+            )
         register(checks.check_site, "spatio", "spatio_settings")
         register(checks.check_database, "spatio")
         register(checks.check_for_deployment, "spatio", deploy=True)
+
+
+def registration_changed(**kwargs: Any) -> None:
+    """Let this process read the registration anew (receiver of ``post_save`` and ``post_delete``)."""
+    from spatio_django import registration  # here: sites start without what sign-in needs
+
+    registration.forget()

@@ -3,7 +3,7 @@
 import logging
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, NoReturn
 
@@ -174,7 +174,7 @@ class SpatioBackend(OIDCAuthenticationBackend):  # type: ignore[misc]  # the par
                         self.explain_conflict(claims)
                     raise
                 attempt += 1
-                self.crowded = attempt == ATTEMPTS
+                self.crowded = attempt == ATTEMPTS and isinstance(error, IntegrityError)
 
     def user_for_new_account(self, claims: dict[str, Any]) -> Any:
         """Find or create the user that a first sign-in joins."""
@@ -360,12 +360,10 @@ class SpatioBackend(OIDCAuthenticationBackend):  # type: ignore[misc]  # the par
         email = self.email(claims)
         candidates = (claims.get("preferred_username"), email.partition("@")[0], claims.get("name"), "spatio")
         base = next(filter(None, (self.clean_username(text, field, most) for text in candidates)), "spatio")
-        if not self.crowded:
-            usernames: list[str] = [base[: most - len(suffix)] + suffix for suffix in ("", *"23456789")]
-            taken = self.taken(name, usernames)
-            for username in usernames:
-                if username.casefold() not in taken:
-                    return username
+        for suffix in () if self.crowded else ("", *"23456789"):
+            username: str = base[: most - len(suffix)] + suffix
+            if not self.is_username_taken(name, username):
+                return username
         return base[: most - 9] + "-" + get_random_string(8, "abcdefghijkmnpqrstuvwxyz23456789")
 
     def update_user(self, user: Any, claims: dict[str, Any]) -> Any:
@@ -431,17 +429,15 @@ class SpatioBackend(OIDCAuthenticationBackend):  # type: ignore[misc]  # the par
         """Tell whether a user has that text, in any letter case."""
         return self.users().filter(**{f"{field}__iexact": text}).exists()
 
-    def taken(self, field: str, texts: Iterable[str]) -> set[str]:
+    def is_username_taken(self, field: str, username: str) -> bool:
         """
-        Give those of *texts* that a user has, folded to one letter case.
+        Tell whether a user has that name. Override to compare in any letter case.
 
-        One look for all of them, in the ways they are commonly written, because that uses the column's index.
-        Not any letter case: for that, most databases would read through all users.
+        Default: as written, and in the ways that it is commonly written, because that uses the column's
+        index. For any letter case, most databases would read through all users at each first sign-in.
         """
-        ways = (str, str.lower, str.upper, str.capitalize, str.title)
-        spelled = {way(text) for text in texts for way in ways}
-        found = self.users().filter(**{f"{field}__in": spelled}).values_list(field, flat=True)
-        return {text.casefold() for text in found}
+        ways = {way(username) for way in (str, str.lower, str.upper, str.capitalize, str.title)}
+        return bool(self.users().filter(**{f"{field}__in": ways}).exists())
 
     def explain_conflict(self, claims: dict[str, Any]) -> None:
         """

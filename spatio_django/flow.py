@@ -173,6 +173,8 @@ def recall(request: HttpRequest) -> tuple[PendingLogin, registration.Registratio
         registered = registration.of_client(pending.client_id)
         # Begun for this very address: a login begun at a host without https must not end at one with it, or
         # its cookie, which any subdomain may set, would be as good as one with the prefix.
+        if registered and pending.redirect_uri != redirect_uri_for(request, registered):
+            registered = registration.renewed(registered)  # by another process, a moment ago
         if registered and pending.redirect_uri == redirect_uri_for(request, registered):
             return pending, registered
     raise LoginNotFound("No login of this browser is waiting for this callback.", code="state")

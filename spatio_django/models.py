@@ -273,5 +273,5 @@ class ConsumedState(models.Model):
 
     @classmethod
     def forget_expired(cls) -> None:
-        """Delete the states whose time is over, in one statement."""
+        """Delete the states whose time is over, in one statement unless a receiver wants to see each."""
         cls.objects.using(router.db_for_write(cls)).filter(expires_ms__lt=DatabaseNow()).delete()

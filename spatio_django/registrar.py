@@ -299,7 +299,6 @@ class Database:
                 same = [other.pk for other in rows.exclude(pk=row.pk) if other.place == row.place]
                 authoritative(SpatioClient).filter(pk__in=same).delete()
                 row.save(using=alias)
-            registration.forget()
 
         yield keep
 

@@ -1,16 +1,15 @@
 """The session of a sign-in: a key that nobody knew before, and written where a failure can be answered."""
 
+from collections.abc import Callable
+from copy import deepcopy
+from functools import partial
 from typing import Any
 
-from django.conf import settings
 from django.contrib import auth
-from django.contrib.auth.base_user import AbstractBaseUser
-from django.contrib.sessions.middleware import SessionMiddleware
-from django.http import HttpRequest, HttpResponse
+from django.contrib.sessions.backends.base import SessionBase
+from django.http import HttpRequest
 
 from spatio_django.tokens import user_key
-
-DJANGOS_MIDDLEWARE = f"{SessionMiddleware.__module__}.{SessionMiddleware.__qualname__}"
 
 
 def log_in(request: HttpRequest, user: Any) -> None:
@@ -23,7 +22,7 @@ def log_in(request: HttpRequest, user: Any) -> None:
     session = request.session
     is_new = auth.SESSION_KEY not in session and session.session_key is None
     key = session.session_key
-    if is_new and only_django_listens() and isinstance(user, AbstractBaseUser):
+    if is_new and only_django_listens() and hasattr(user, "get_session_auth_hash"):
         # auth.login would write an empty session, only to renew its key. There is none to renew: this tells
         # it so, and the session is written once, with everything in it.
         session[auth.SESSION_KEY] = user_key(user)
@@ -40,18 +39,37 @@ def only_django_listens() -> bool:
 
     Others may want to read the key of the session, which ``auth.login`` has written by then.
     """
-    return len(auth.user_logged_in.receivers) <= 1
+    return all(entry[0][0] == "update_last_login" for entry in auth.user_logged_in.receivers)
 
 
-def written(request: HttpRequest, response: HttpResponse) -> HttpResponse:
+def write(session: SessionBase) -> None:
     """
-    Write the session and give *response* its cookie, as Django's middleware does later.
+    Write *session* now, and not once more by the end of the request if nothing changes it.
 
-    Now, because a store that fails then is beyond the view: an error report would show the address of the
-    callback. The middleware has nothing left to do, unless something changes the session meanwhile. A
-    middleware of the site's own is left to its ways.
+    Now, because a store that fails later is beyond the view: an error report would show the address of the
+    callback. Django's middleware, which gives the answer its cookie, would write it a second time.
     """
-    if DJANGOS_MIDDLEWARE in settings.MIDDLEWARE:
-        response = SessionMiddleware(lambda _: response).process_response(request, response)
-        request.session.modified = False
-    return response
+    session.save()
+    is_written(session)
+
+
+def renew_key(session: SessionBase) -> None:
+    """Give *session* a new key, which writes it; see :func:`write`."""
+    session.cycle_key()
+    is_written(session)
+
+
+def is_written(session: SessionBase) -> None:
+    """Let *session* be saved again only if it holds something else than now."""
+    try:
+        contents = deepcopy(dict(session.items()))
+    except Exception:  # noqa: BLE001 - whatever a site keeps there: then it is written twice
+        return
+    session.save = partial(_save_changes, session, session.save, contents)  # type: ignore[method-assign]
+
+
+def _save_changes(
+    session: SessionBase, save: Callable[..., None], written: dict[str, Any], must_create: bool = False
+) -> None:
+    if must_create or dict(session.items()) != written:
+        save(must_create)

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 from django.conf import settings
@@ -39,7 +39,7 @@ from spatio_django.exceptions import LoginRefused, SiteFailure, SpatioError
 from spatio_django.links import account_url
 from spatio_django.models import SpatioAccount
 from spatio_django.pending import PendingLogin, remember, used_up
-from spatio_django.tokens import user_key
+from spatio_django.tokens import SpatioRequest, user_key
 
 logger = logging.getLogger("spatio_django")
 
@@ -237,8 +237,9 @@ class CallbackView(SpatioView, OIDCAuthenticationCallbackView):  # type: ignore[
         before = self.request.session.get(tokens.SESSION_KEY)
         sessions.log_in(self.request, self.user)
         tokens.store(self.request, self.login, self.account)
+        sessions.write(self.request.session)
         tokens.drop(before)
-        response = sessions.written(self.request, self.onward())
+        response = self.onward()
         if self.request.COOKIES.get(links.SIGNED_OUT_COOKIE):
             response.delete_cookie(links.SIGNED_OUT_COOKIE, samesite="Lax")
         return response
@@ -256,11 +257,15 @@ class CallbackView(SpatioView, OIDCAuthenticationCallbackView):  # type: ignore[
         with refusals():
             self.account = backend.connect(request.user, self.login)
         before = request.session.get(tokens.SESSION_KEY)
-        request.session.cycle_key()
-        tokens.store(request, self.login, self.account)
+        grant = tokens.store(request, self.login, self.account)
+        try:
+            sessions.renew_key(request.session)
+        except Exception:
+            tokens.drop(grant.handle)  # the session goes on as it was
+            raise
         tokens.drop(before)
         messages.success(request, _("Your Spatio account is connected."), fail_silently=True)
-        return sessions.written(request, self.onward())
+        return self.onward()
 
     def onward(self) -> HttpResponse:
         """Lead to :attr:`success_url`."""
@@ -355,6 +360,8 @@ class CallbackView(SpatioView, OIDCAuthenticationCallbackView):  # type: ignore[
         except Exception:  # noqa: BLE001 - the error that led here is the one to report
             request.session = type(request.session)()
             request.user = AnonymousUser()
+        # Nobody signed out, so the next sign-in need not ask who it is.
+        cast(SpatioRequest, request).spatio_signed_out = False
 
     def failed(self, request: HttpRequest) -> HttpResponse:
         """Tell a reload, and a silent sign-in that needs a page after all, from an error."""

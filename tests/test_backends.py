@@ -1,5 +1,6 @@
 """From verified claims to a user."""
 
+import re
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -8,7 +9,7 @@ from django.contrib.auth import aauthenticate, authenticate, get_user_model
 from django.contrib.auth.models import User as DjangoUser
 from django.core.exceptions import PermissionDenied, SuspiciousOperation
 from django.core.validators import RegexValidator
-from django.db import IntegrityError, connection, models
+from django.db import IntegrityError, OperationalError, connection, models
 from django.test.utils import CaptureQueriesContext
 
 from spatio_django.backends import SpatioBackend, clean_claims, clean_text
@@ -270,8 +271,8 @@ def test_usernames_are_readable(claims: dict[str, Any], username: str) -> None:
     assert sign_in(**claims).username == username
 
 
-def test_usernames_are_unique_in_any_letter_case() -> None:
-    """The second Ada gets a number, the eleventh random letters; nobody looks like somebody else."""
+def test_usernames_are_unique_in_the_usual_letter_cases() -> None:
+    """The second Ada gets a number, the eleventh random letters; hardly anybody looks like somebody else."""
     names = [
         sign_in(f"acc_{number}", preferred_username=name).username
         for number, name in enumerate(["ada", "ADA"] * 6)
@@ -279,6 +280,10 @@ def test_usernames_are_unique_in_any_letter_case() -> None:
 
     assert names[:4] == ["ada", "ADA2", "ada3", "ADA4"]
     assert len({name.lower() for name in names}) == 12
+    User.objects.create_user("Grace")
+    User.objects.create_user("Mary-Anning")
+    assert sign_in("acc_grace", preferred_username="grace").username == "grace2"
+    assert sign_in("acc_mary", preferred_username="mary-anning").username == "mary-anning2"
     assert sign_in("acc_long", preferred_username="a" * 150).username == "a" * 150
     assert sign_in("acc_long2", preferred_username="a" * 150).username == "a" * 149 + "2"
 
@@ -331,8 +336,9 @@ def test_two_first_sign_ins_at_once_make_one_user() -> None:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_many_first_sign_ins_at_once_all_get_in() -> None:
-    """Twelve people who all would be called the same: nobody meets a lock, or another's name."""
+@pytest.mark.parametrize("same", [True, False])
+def test_many_first_sign_ins_at_once_all_get_in(same: bool) -> None:
+    """Twelve people, who may all want one name: nobody meets a lock, or another's name."""
 
     def first(number: int) -> str:
         connection.ensure_connection()
@@ -340,14 +346,15 @@ def test_many_first_sign_ins_at_once_all_get_in() -> None:
             # Django's default, and so every new project's:
             connection.transaction_mode = None  # type: ignore[attr-defined]
         try:
-            return str(sign_in(f"acc_{number}", email="club@example.com").username)
+            wanted = "club" if same else f"ada{number:02}x"
+            return str(sign_in(f"acc_{number}", preferred_username=wanted).username)
         finally:
             connection.close()
 
     with ThreadPoolExecutor(12) as threads:
         names = sorted(threads.map(first, range(12)))
 
-    assert names[0] == "club"
+    assert names[0] == "club" if same else names == [f"ada{number:02}x" for number in range(12)]
     assert len(set(names)) == 12
     assert (User.objects.count(), SpatioAccount.objects.count()) == (12, 12)
 
@@ -359,7 +366,7 @@ def test_a_first_sign_in_looks_through_no_table() -> None:
         assert sign_in(preferred_username="ada").username == "ada2"
 
     asked = [query["sql"] for query in queries if "auth_user" in query["sql"]]
-    assert sum("username" in sql and "IN (" in sql for sql in asked) == 1
+    assert sum("username" in sql and "IN (" in sql for sql in asked) == 2
     assert not any("UPPER" in sql or "LIKE" in sql for sql in asked), asked
 
 
@@ -396,6 +403,44 @@ def test_a_username_taken_meanwhile_is_tried_again() -> None:
 
     user = Unlucky().authenticate(None, spatio_login=completed("acc_2", preferred_username="ada"))
     assert user.username == "ada2"
+
+
+@pytest.mark.parametrize(
+    ("error", "username"), [(IntegrityError, r"ada-[a-z0-9]{8}"), (OperationalError, "ada")]
+)
+def test_a_name_that_is_fought_over_gets_letters(error: type[Exception], username: str) -> None:
+    """Everybody who loses would want the same next number. A lock says nothing about the name."""
+
+    class Contended(SpatioBackend):
+        """Meets another request twice."""
+
+        tries = 0
+
+        def create_user(self, claims: dict[str, Any]) -> Any:
+            """Be too late."""
+            self.tries += 1
+            if self.tries < 3:
+                raise error
+            return super().create_user(claims)
+
+    user = Contended().authenticate(None, spatio_login=completed(preferred_username="ada"))
+    assert re.fullmatch(username, user.username)
+
+
+def test_a_lock_is_not_blamed_on_an_address() -> None:
+    """That somebody has the address is no reason then, and would be no help."""
+
+    class Locked(SpatioBackend):
+        """Its database is busy."""
+
+        def create_user(self, claims: dict[str, Any]) -> Any:
+            """Fail."""
+            raise OperationalError
+
+    User.objects.create_user("ada", "ada@example.com")
+
+    with pytest.raises(OperationalError):
+        Locked().authenticate(None, spatio_login=completed(email="ada@example.com"))
 
 
 def test_a_hook_that_never_fits_the_database_is_given_up() -> None:

@@ -11,7 +11,7 @@ from urllib.parse import parse_qs, urlencode, urlsplit
 import pytest
 from django.conf import global_settings
 from django.contrib.auth import get_user_model
-from django.contrib.auth.signals import user_logged_in, user_login_failed
+from django.contrib.auth.signals import user_login_failed
 from django.core.cache import cache
 from django.core.management import call_command
 from django.db import OperationalError, connection
@@ -19,7 +19,7 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import include, path
 
-from spatio_django import flow, provider
+from spatio_django import flow, provider, registration
 from spatio_django.models import ConsumedState, SpatioAccount, SpatioClient, SpatioToken
 from spatio_django.oidc.secret import Secret
 from spatio_django.pending import LIFETIME
@@ -255,25 +255,6 @@ def test_a_warm_sign_in_asks_little_of_the_database(site: Site) -> None:
     assert sum("spatio_django" in statement for statement in statements(back)) == 3 + cleared
 
 
-@pytest.mark.django_db(transaction=True)
-def test_a_receiver_finds_the_new_session_key(site: Site) -> None:
-    """Sites note it to know a person's devices. ``auth.login`` makes one, so a sign-in here does, too."""
-    keys: list[str | None] = []
-
-    def note(request: Any, **kwargs: Any) -> None:
-        keys.append(request.session.session_key)
-
-    browser = site.browser()
-    user_logged_in.connect(note)
-    try:
-        site.sign_in(browser)
-    finally:
-        user_logged_in.disconnect(note)
-
-    assert keys == [browser.cookies["sessionid"].value]
-    assert signed_in(browser)
-
-
 def statements(queries: CaptureQueriesContext) -> list[str]:
     """Give the statements but those that begin and end transactions."""
     return [query["sql"] for query in queries if not query["sql"].startswith(("BEGIN", "COMMIT"))]
@@ -297,6 +278,48 @@ def test_a_secret_that_another_host_renewed_stops_nobody(site: Site) -> None:
     assert len(site.spatio.calls("/oauth2/token")) == 3
     assert site.sign_in(site.browser()).status_code == 302
     assert len(site.spatio.calls("/oauth2/token")) == 4
+
+
+@pytest.mark.django_db(transaction=True)
+def test_another_refusal_redeems_no_code_again(site: Site, misbehaviour: Misbehaviour) -> None:
+    """Whatever changed meanwhile: a code that is used twice revokes what the first use gave."""
+    browser = site.browser()
+    callback = site.authorize(site.begin(browser))
+    SpatioClient.objects.update(auth_method="client_secret_post")
+    misbehaviour.answer("/oauth2/token", "400 Bad Request", b'{"error": "invalid_grant"}')
+
+    assert_refused(browser.get(callback), "invalid_grant", 403)
+    assert len(site.spatio.calls("/oauth2/token")) == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_an_address_that_another_host_registered_ends_here(site: Site) -> None:
+    """Begun at the new address by a process that knows of it, and ended by one that does not yet."""
+    stale = (time.monotonic(), registration.current())
+    new = "http://localhost"
+    call_command("spatio_register", "--base-url", Site.origin, "--base-url", new, "--update", verbosity=0)
+    browser = site.browser(HTTP_HOST="localhost")
+    url = site.begin(browser)
+    assert "redirect_uri=http%3A%2F%2Flocalhost" in url
+    callback = site.spatio.sign_in(url).removeprefix(new)
+    registration._known[site.spatio.issuer] = stale
+
+    assert browser.get(callback).status_code == 302
+
+
+def test_a_token_that_does_not_hold_is_no_reason_to_doubt_the_metadata(
+    site: Site, misbehaviour: Misbehaviour, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are asked again for what was not there, and not for what somebody forged."""
+    monkeypatch.setattr("spatio_django.oidc.cache.RETRY_STALE", 0)
+    site.sign_in(site.browser())
+    asked = len(site.spatio.calls("/.well-known/openid-configuration"))
+    misbehaviour.id_token(site.spatio.sign, aud="somebody else")
+    assert_refused(site.sign_in(site.browser()), "aud", 502)
+    misbehaviour.lies.clear()
+
+    assert site.sign_in(site.browser()).status_code == 302
+    assert len(site.spatio.calls("/.well-known/openid-configuration")) == asked
 
 
 def test_a_site_that_registers_anew_meanwhile_completes_what_it_began(site: Site) -> None:

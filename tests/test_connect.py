@@ -13,6 +13,7 @@ from django.contrib import auth
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import AnonymousUser, Permission
 from django.contrib.messages import get_messages
+from django.contrib.sessions.backends.db import SessionStore
 from django.core.exceptions import PermissionDenied
 from django.core.management import call_command
 from django.db import OperationalError, connection, transaction
@@ -911,6 +912,44 @@ def test_a_session_store_that_fails_connects_nobody_half(site: Site, grace: Any,
     settings.SESSION_ENGINE = "django.contrib.sessions.backends.db"
     assert connect(site, browser)["Location"] == "/spatio/account/"
     assert state(browser)["account"]
+
+
+def test_a_store_that_fails_behind_the_new_key_does_not_matter(
+    site: Site, grace: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The session was written whole, so nothing is left to write when the answer leaves."""
+    browser = password_login(site, grace)
+    callback = site.authorize(begin(site, browser))
+    save = SessionStore.save
+
+    def once(self: SessionStore, must_create: bool = False) -> None:
+        if not must_create:
+            raise RuntimeError("the session store is down")
+        save(self, must_create)
+
+    monkeypatch.setattr(SessionStore, "save", once)
+    assert browser.get(callback).status_code == 302
+    monkeypatch.undo()
+
+    assert state(browser)["account"]
+
+
+def test_a_session_that_gets_no_new_key_gets_no_grant(
+    site: Site, grace: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A page of ours; the session goes on as it was, and no grant is left that nobody's session holds."""
+    browser = password_login(site, grace)
+    callback = site.authorize(begin(site, browser))
+
+    def fail(self: SessionStore, must_create: bool = False) -> None:
+        raise RuntimeError("the session store is down")
+
+    monkeypatch.setattr(SessionStore, "save", fail)
+    assert_refused(browser.get(callback), "site_error", 503)
+    monkeypatch.undo()
+
+    assert state(browser)["user"] == "grace"
+    assert not SpatioToken.objects.exists()
 
 
 @pytest.mark.parametrize("engine", ["cache", "cached_db", "file", "signed_cookies"])

@@ -44,7 +44,7 @@ MAY_IMPORT = {
     },
     "account_views": {"answers", "backends", "flow", "links", "models", "pending", "registration", "tokens"},
     "urls": {"account_views", "views"},
-    "apps": {"checks", "tokens"},
+    "apps": {"checks", "registration", "tokens"},
     "fit": {"conf", "models", "registration"},
     "checks.reading": {"registration"},
     "checks.backend": {"checks.reading"},

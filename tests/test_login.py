@@ -13,6 +13,7 @@ from django.contrib.auth import get_user_model
 from django.core.management import call_command
 from django.http import HttpRequest
 from django.test import Client, RequestFactory
+from django.test.utils import override_script_prefix
 from django.urls import include, path
 
 from spatio_django import flow, links
@@ -534,3 +535,12 @@ def test_our_views_stay_out_of_the_sites_transactions() -> None:
     for name in ("login", "callback", "logout"):
         view: Any = resolve(f"/spatio/{name}/").func
         assert {"default", "other"} <= view._non_atomic_requests
+
+
+def test_our_own_pages_are_known_wherever_they_are(settings: Any) -> None:
+    """By the prefix that the site has now: what is remembered is that of one place."""
+    request = RequestFactory().get("/")
+    for prefix, other in (("/", "/app/"), ("/app/", "/")):
+        with override_script_prefix(prefix):
+            assert links.safe_next(request, f"{prefix}spatio/logout/") is None
+            assert links.safe_next(request, f"{other}spatio/logout/") == f"{other}spatio/logout/"

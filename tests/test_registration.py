@@ -1,5 +1,6 @@
 """The registration in force, and its redirect URIs."""
 
+import time
 from typing import Any
 
 import pytest
@@ -93,11 +94,30 @@ def test_a_process_reads_the_row_every_ten_seconds_at_most(
     """A busy site would read the same row for each click, and for each callback."""
     client().save()
     with django_assert_num_queries(1):
-        assert registration.current() == registration.current()
+        first = registration.current()
+        assert registration.current() is first
 
-    monkeypatch.setattr(registration, "KNOWN_FOR", 0)
+    later = time.monotonic() + 9
+    monkeypatch.setattr(time, "monotonic", lambda: later)
+    with django_assert_num_queries(0):
+        registration.current()
+    later += 2
     with django_assert_num_queries(1):
         registration.current()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_row_that_this_process_changes_is_read_at_once() -> None:
+    """Saved by hand, or deleted, as in a shell, or by the next test of a site."""
+    row = client()
+    row.save()
+    assert registration.current().client_id == "abc"
+    row.delete()
+    with pytest.raises(ConfigurationError):
+        registration.current()
+
+    client(client_id="new").save()
+    assert registration.current().client_id == "new"
 
 
 def test_what_a_transaction_reads_is_not_remembered() -> None:
@@ -117,7 +137,7 @@ def test_what_another_process_changed_is_found_when_it_matters() -> None:
     """``current()`` may be seconds old; asked for a certain client, or after a refusal, the row is read."""
     client().save()
     old = registration.current()
-    client(client_id="new").save()
+    SpatioClient.objects.bulk_create([client(client_id="new")])  # no signal comes from another process
     SpatioClient.objects.filter(client_id="abc").update(auth_method="client_secret_post")
 
     assert registration.current() == old

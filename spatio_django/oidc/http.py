@@ -360,9 +360,6 @@ class _Adapter(requests.adapters.HTTPAdapter):
         manager.pool_classes_by_scheme = {"http": _Pool, "https": _TlsPool}
         return manager
 
-    def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> None:
-        """Leave all to the context; requests would load the bundle again for every connection."""
-
 
 def _json(document: Mapping[str, Any]) -> Secret:
     return Secret(json.dumps(document, allow_nan=False))

@@ -39,13 +39,13 @@ KNOWN_ERRORS = frozenset(
     }
 )
 
-#: Characters of a description that are kept.
-MAX_DESCRIPTION = 200
+#: Characters of a description that are read, and that are kept.
+MAX_READ, MAX_DESCRIPTION = 4096, 200
 
 # A word as long as a secret: providers quote what they were sent. Terms (invalid_scope) and addresses stay.
-_WORD = re.compile(r"[^\s\"'`<>()\[\]{},;|]{16,}")
+_WORD = re.compile(r"[!#-&*+\-./0-9:=?-Z\\^_a-z~]{16,}")
 _TERM = re.compile(r"[a-z_]+[.:]?")
-_ADDRESS = re.compile(r"https?://[^/?#@]+(?=[/?#]|$)(?:/[\w.~-]{0,24}(?=[/?#]|$))*")
+_ADDRESS = re.compile(r"https?://[^/?#@]+(?=[/?#]|$)(?:/[\w.~-]{0,15}(?=[/?#]|$))*")
 
 
 def refusal(error: object, description: object = None, **context: object) -> ProviderRefused:
@@ -59,7 +59,8 @@ def refusal(error: object, description: object = None, **context: object) -> Pro
     """
     code = error if isinstance(error, str) and error in KNOWN_ERRORS else "unknown_error"
     if isinstance(description, str):
-        context["description"] = printable(_WORD.sub(_unless_secret, description), limit=MAX_DESCRIPTION)
+        text = printable(description[:MAX_READ], limit=MAX_READ)
+        context["description"] = _WORD.sub(_unless_secret, text)[:MAX_DESCRIPTION]
     return ProviderRefused(f"The provider refused: {code}.", code=code, **context)
 
 

@@ -113,6 +113,22 @@ def test_a_finished_call_keeps_no_thread_awake() -> None:
     assert not done._expired
 
 
+def test_calls_end_in_their_order_after_others_were_forgotten() -> None:
+    """What is left when the finished ones are gone is still sorted by its end."""
+    watchdog = Watchdog()
+    first = Call(0.05)
+    calls = [Call(0.1 + 0.01 * ((number * 7) % 31)) for number in range(31)]
+    for call in (first, *calls):
+        watchdog.watch(call)
+    for call in calls[::2]:
+        call.finish()
+    time.sleep(0.08)  # the first has ended, and the finished ones are forgotten
+
+    left = [entry[0] for entry in watchdog._calls]
+    assert len(left) == 15
+    assert all(left[(place - 1) // 2] <= left[place] for place in range(1, len(left)))
+
+
 def addresses(*ports: int) -> list[Any]:
     """What a name lookup gives."""
     return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port)) for port in ports]
