@@ -2,6 +2,7 @@
 
 import http.client
 import re
+from email.errors import MultipartInvariantViolationDefect, StartBoundaryNotFoundDefect
 from typing import Any
 
 #: Bytes of one answer before its body, interim answers included, and again behind its last chunk. Python
@@ -12,6 +13,9 @@ CHUNK_LINE_LIMIT = 1024
 
 #: Nobody asked for it, so it ends the conversation instead of preceding an answer.
 SWITCHING_PROTOCOLS = 101
+
+# What Python's parser of mail misses behind the head of a multipart answer: it looks at no body here.
+_OF_BODIES = (StartBoundaryNotFoundDefect, MultipartInvariantViolationDefect)
 
 # int(line, 16) would also take a sign, underscores and foreign digits; a negative size then means "read all".
 _CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,16})(?:[ \t]*;[^\n]*)?\r?\n")
@@ -38,7 +42,7 @@ class StrictResponse(http.client.HTTPResponse):
         """Read the head. Not called for a proxy's answer to CONNECT, which has no body."""
         super().begin()
         self.fp = self.fp.stream
-        if self.headers.defects or self.headers.get_payload():
+        if any(not isinstance(defect, _OF_BODIES) for defect in self.headers.defects):
             # A line without a colon ends the head for Python, and urllib3 would log the rest of it, which may
             # quote what was sent.
             raise http.client.HTTPException("The head has a line that is no header.")

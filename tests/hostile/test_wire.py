@@ -121,6 +121,7 @@ def floods(front: Front) -> dict[str, tuple[Deed, str, int]]:
 def test_a_flood_is_not_drunk(hostile: Hostile, endpoint: str, subtests: pytest.Subtests) -> None:
     """Of 16 MiB the provider gets rid of what the systems hold in between, and little is kept."""
     hostile.accepts()
+    hostile.timeout = 30  # memory is traced, which takes its time where each byte has a chunk of its own
     for name, (deed, code, status) in floods(hostile.front).items():
         with subtests.test(name):
             hostile.do(endpoint, deed)
