@@ -263,7 +263,7 @@ def test_an_endpoint_at_another_host_gets_nothing_over_plain_http(
         begun = site.browser().get("/spatio/login/")
         assert begun["Location"].startswith("https://provider.invalid/x?")
     else:
-        assert sign_in(site) == "unreachable"
+        assert sign_in(site) in {"unreachable", "timeout"}  # as the machine's resolver has it
 
     misbehaviour.json(METADATA, **{member: "http://provider.invalid/x"})
     assert sign_in(site) == "insecure_url"
