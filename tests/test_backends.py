@@ -359,6 +359,19 @@ def test_many_first_sign_ins_at_once_all_get_in(same: bool) -> None:
     assert (User.objects.count(), SpatioAccount.objects.count()) == (12, 12)
 
 
+@pytest.mark.parametrize("locks_rows", [True, False])
+def test_only_a_database_with_one_lock_is_asked_for_it_first(
+    monkeypatch: pytest.MonkeyPatch, locks_rows: bool
+) -> None:
+    """By a write that changes nothing: elsewhere it would lock what others wait for."""
+    monkeypatch.setattr(connection.features, "has_select_for_update", locks_rows)
+    with CaptureQueriesContext(connection) as queries:
+        sign_in()
+
+    writes = [query["sql"] for query in queries if query["sql"].startswith(("INSERT", "UPDATE"))]
+    assert writes[0].startswith("INSERT" if locks_rows else "UPDATE")
+
+
 def test_a_first_sign_in_looks_through_no_table() -> None:
     """Names are compared as they are written, which an index knows, and not in any letter case."""
     User.objects.create_user("ADA")
