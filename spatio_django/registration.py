@@ -139,9 +139,10 @@ def of_client(client_id: str) -> Registration | None:
 
 def renewed(registered: Registration) -> Registration | None:
     """
-    Give *registered* as the database has it now, or ``None`` if nothing changed.
+    Give *registered* as the database has it now, or ``None`` if nothing changed, or it is gone.
 
-    For a client that the provider does not know by these credentials: another process may have changed them.
+    For a client that the provider does not know by these credentials, or an address that it does not have:
+    another process may have changed them.
 
     Raises:
         ConfigurationError, Undecryptable: As :func:`current`.

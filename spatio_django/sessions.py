@@ -50,16 +50,16 @@ def write(session: SessionBase) -> None:
     callback. Django's middleware, which gives the answer its cookie, would write it a second time.
     """
     session.save()
-    is_written(session)
+    mark_written(session)
 
 
 def renew_key(session: SessionBase) -> None:
     """Give *session* a new key, which writes it; see :func:`write`."""
     session.cycle_key()
-    is_written(session)
+    mark_written(session)
 
 
-def is_written(session: SessionBase) -> None:
+def mark_written(session: SessionBase) -> None:
     """Let *session* be saved again only if it holds something else than now."""
     try:
         contents = deepcopy(dict(session.items()))
