@@ -282,9 +282,9 @@ def _reread(grant: SpatioToken) -> SpatioToken:
     """Read the row again, from where it is written."""
     again = _rows().with_clock().select_related("account__user").filter(pk=grant.pk).first()
     if again is None or again.state != GrantState.ACTIVE:
-        reason = again.ended if again else ""
+        reason = again.ended if again else "deleted"
         code = reason if reason in {"invalid_grant", "other_identity"} else "signed_out"
-        raise SessionEnded("The grant is over.", code=code)
+        raise SessionEnded("The grant is over.", code=code, reason=reason)
     return again
 
 
