@@ -207,15 +207,20 @@ def test_a_refreshed_id_token_about_the_same_person_passes(
     check_refreshed_id_token(ORIGINAL | changes, original=ORIGINAL | original)
 
 
+STRANGERS: dict[str, tuple[Any, ...]] = {
+    "iss": (ISSUER + "/", ISSUER.upper(), "", None, [ISSUER], 7, {}),
+    "sub": ("other", "Person", "person ", "", None, ["person"], 7, True),
+    "aud": (
+        *("other", "", None, [], {}, 7, True, CLIENT_ID.upper()),
+        *([CLIENT_ID, "other"], [CLIENT_ID, 7], [[CLIENT_ID]], [None]),
+    ),
+    "azp": ("other", "", 7, True, {}, [], [CLIENT_ID], {"a": CLIENT_ID}),
+}
+
+
 @pytest.mark.parametrize(
     ("changes", "code"),
-    [
-        *(({"iss": value}, "iss") for value in (ISSUER + "/", ISSUER.upper(), "", None, [ISSUER], 7, {})),
-        *(({"sub": value}, "sub") for value in ("other", "Person", "person ", "", None, ["person"], 7, True)),
-        *(({"aud": value}, "aud") for value in ("other", "", None, [], {}, 7, True, CLIENT_ID.upper())),
-        *(({"aud": value}, "aud") for value in ([CLIENT_ID, "other"], [CLIENT_ID, 7], [[CLIENT_ID]], [None])),
-        *(({"azp": value}, "azp") for value in ("other", "", 7, True, {}, [], [CLIENT_ID], {"a": CLIENT_ID})),
-    ],
+    [({name: value}, name) for name, values in STRANGERS.items() for value in values],
     ids=repr,
 )
 def test_a_refreshed_id_token_about_anybody_else_is_refused(changes: dict[str, Any], code: str) -> None:

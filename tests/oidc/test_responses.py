@@ -221,7 +221,10 @@ def test_a_refresh_gives_secrets() -> None:
         (3600.0, 3600),
         (1, 1),
         (MAX_EXPIRES_IN, MAX_EXPIRES_IN),
-        *((value, None) for value in (0, "0", 0.0, -0.0, -1, "-1", 1.5, "soon", "", "1e3", " 3600", "\u0663")),
+        *(
+            (value, None)
+            for value in (0, "0", 0.0, -0.0, -1, "-1", 1.5, "soon", "", "1e3", " 3600", "\u0663")
+        ),
         *((value, None) for value in (MAX_EXPIRES_IN + 1, 10**30, 1e300, "9" * 11, "9" * 10)),
         *((value, None) for value in (float("nan"), float("inf"), float("-inf"))),
         *((value, None) for value in ([3600], {"seconds": 3600}, True, False, None)),
