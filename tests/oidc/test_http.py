@@ -701,6 +701,60 @@ def test_a_connection_that_the_server_means_to_close_is_not_kept(http: Http, wir
     assert wire.connections == 2
 
 
+def test_a_form_that_is_ready_in_time_is_sent(http: Http, wire: Wire) -> None:
+    """The caller's last moment is no deadline: the answer may come after it."""
+    send_by = time.monotonic() + 1.5
+
+    def slow(connection: socket.socket) -> None:
+        wire.request(connection)
+        while time.monotonic() <= send_by:
+            time.sleep(0.05)
+        connection.sendall(reply(b"{}"))
+
+    wire.script = slow
+
+    assert http.post_form(wire.url, {}, limit=LIMIT, send_by=send_by, fresh=True).body == b"{}"
+    assert time.monotonic() > send_by
+
+
+@pytest.mark.parametrize("fresh", [True, False])
+@pytest.mark.parametrize("reused", [True, False])
+def test_a_form_that_is_late_is_not_sent(http: Http, wire: Wire, fresh: bool, reused: bool) -> None:
+    """Nothing of it reaches the wire, on new connections and on old ones."""
+    received: list[bytes] = []
+
+    def listen(connection: socket.socket) -> None:
+        if reused and not received:
+            wire.request(connection)
+            connection.sendall(reply(b"{}"))
+        while part := connection.recv(65536):
+            received.append(part)
+        received.append(b"closed")
+
+    wire.script = listen
+    if reused:
+        http.get(wire.url, limit=LIMIT)
+
+    error = refused(
+        lambda: http.post_form(
+            wire.url, {"a": Secret("x")}, limit=LIMIT, send_by=time.monotonic() - 0.001, fresh=fresh
+        ),
+        "late",
+    )
+
+    assert isinstance(error, ProviderUnavailable)
+    assert error.context == {"endpoint": wire.url, "sent": False}
+    http.close()
+    connections = 2 if reused and fresh else 1
+    deadline = time.monotonic() + 10
+    while len(received) < connections and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert received == [b"closed"] * connections
+    assert len(wire.requests) == int(reused)
+    wire.script = wire.ok
+    assert http.post_form(wire.url, {}, limit=LIMIT).body == b"{}"
+
+
 def test_closing_leaves_a_client_that_can_be_used_again(http: Http, wire: Wire) -> None:
     """For a test, or a server that reloads."""
     http.get(wire.url, limit=LIMIT)
@@ -907,6 +961,48 @@ def test_what_follows_an_answer_is_not_taken_for_the_next(
     for _ in range(3):
         assert http.post_form(f"https://localhost:{wire.port}/", {}, limit=LIMIT).body == b"{}"
     assert len(wire.requests) == 3
+
+
+def test_a_form_that_is_late_after_the_handshake_is_not_sent(
+    wire: Wire, authority: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What takes long comes before the last look at the clock: lookup, connection and TLS."""
+    delay = 0.0
+    decrypted: list[bytes] = []
+    ended = threading.Event()
+
+    def listen(connection: socket.socket) -> None:
+        time.sleep(delay)  # the client's handshake waits for ours
+        with authority.context.wrap_socket(connection, server_side=True) as secure:
+            secure.settimeout(10)
+            while part := secure.recv(65536):
+                decrypted.append(part)
+                secure.sendall(reply(b"{}"))
+        ended.set()
+
+    wire.script = listen
+    monkeypatch.setattr(requests.utils, "DEFAULT_CA_BUNDLE_PATH", str(authority.bundle))
+    http = Http(timeout=30)
+    url = f"https://localhost:{wire.port}/"
+
+    def post(send_within: float) -> Answer:
+        send_by = time.monotonic() + send_within
+        fields = {"refresh_token": Secret("ref")}
+        return http.post_form(url, fields, limit=LIMIT, send_by=send_by, fresh=True)
+
+    assert post(20).body == b"{}"
+    assert b"refresh_token=ref" in b"".join(decrypted)
+    assert ended.wait(10)
+    ended.clear()
+    decrypted.clear()
+    delay = 0.5
+
+    error = refused(lambda: post(0.2), "late")
+
+    assert error.context["sent"] is False
+    assert ended.wait(10)
+    assert decrypted == []
+    assert wire.connections == 2
 
 
 # --- proxies ----------------------------------------------------------------------------------------------
