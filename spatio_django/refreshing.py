@@ -301,7 +301,7 @@ def _attempt(grant: SpatioToken) -> SpatioToken | None:
         raise SessionEnded("The grant is another issuer's than SPATIO_ISSUER.", code="other_issuer")
     refresh_token = grant.refresh_token
     assert refresh_token is not None  # noqa: S101 - asked before: for the type checker
-    breaker = _breaker()
+    breaker = _breaker(grant.client_id)
     # What may take long comes before the claim.
     client = get_client()
     try:
@@ -552,11 +552,12 @@ def _log_failure(grant: SpatioToken, error: SpatioError) -> None:
     )
 
 
-_breakers: dict[str, Breaker] = {}
+#: By issuer and client: one that Spatio does not take any more must not keep the others from asking.
+_breakers: dict[tuple[str, str], Breaker] = {}
 
 
-def _breaker() -> Breaker:
-    return _breakers.setdefault(conf.SPATIO_ISSUER, Breaker())
+def _breaker(client_id: str) -> Breaker:
+    return _breakers.setdefault((conf.SPATIO_ISSUER, client_id), Breaker())
 
 
 def _alias() -> str:
