@@ -261,7 +261,7 @@ def _advance(grant: SpatioToken, need: Need) -> tuple[SpatioToken, bool]:
         is_held = grant.lease_id != "" and grant.lease_until_ms >= now
         if is_held and (need.can_do_with(grant) or not need.wait):
             raise _busy()
-        refreshed = None if is_held else _attempt(grant)
+        refreshed = None if is_held else _attempt(grant, need)
         if refreshed is not None:
             return refreshed, True
         if time.monotonic() >= gives_up:
@@ -290,7 +290,7 @@ def _reread(grant: SpatioToken) -> SpatioToken:
     return again
 
 
-def _attempt(grant: SpatioToken) -> SpatioToken | None:
+def _attempt(grant: SpatioToken, need: Need) -> SpatioToken | None:
     """
     Claim, send, store.
 
@@ -328,7 +328,7 @@ def _attempt(grant: SpatioToken) -> SpatioToken | None:
         answer = _ask(client, registered, refresh_token, send_by)
     except SpatioError as error:
         _note(breaker, client, error)
-        _failed(grant, lease, error)
+        _failed(grant, lease, error, spare=need.can_do_with(grant))
         return None
     breaker.succeeded()
     return _store(grant, answer, client=client, asked_at=asked_at)
@@ -393,9 +393,12 @@ def _note(breaker: Breaker, client: "Client", error: SpatioError) -> None:
         breaker.succeeded()
 
 
-def _failed(grant: SpatioToken, lease: str, error: SpatioError) -> None:
+def _failed(grant: SpatioToken, lease: str, error: SpatioError, *, spare: bool) -> None:
     """
     Give the lease back, and say when to try again. What a client can survive ends no session.
+
+    Args:
+        spare: Whether the caller can do with the access token that there is.
 
     Raises:
         SessionEnded: ``invalid_grant``, if that is what Spatio says about the newest refresh token.
@@ -418,8 +421,9 @@ def _failed(grant: SpatioToken, lease: str, error: SpatioError) -> None:
     pause = min(2.0 ** min(fails, 10), LAST_PAUSE) * random.uniform(0.8, 1.2)  # noqa: S311
     if isinstance(error, ProviderUnavailable) and error.retry_after is not None:
         pause = max(pause, min(error.retry_after, MAX_RETRY_AFTER))
-    if ambiguous and grant.seconds_left is not None:
-        # It may be used up. There is no hurry to find out while its access token is good.
+    if ambiguous and spare and grant.seconds_left is not None:
+        # It may be used up. There is no hurry to find out while its access token is good; one that an API
+        # has refused is not, however long it would live.
         pause = max(pause, grant.seconds_left / 2)
     ours.update(
         lease_id="",
