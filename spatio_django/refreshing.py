@@ -106,6 +106,10 @@ class Need:
         """Tell whether the token can be used, though it would better be refreshed."""
         return self._lasts(grant, self._min_ttl(grant))
 
+    def waits_with(self, grant: SpatioToken) -> bool:
+        """Tell whether there is a reason to wait for somebody else."""
+        return self.wait and not self.can_do_with(grant)
+
     def _min_ttl(self, grant: SpatioToken) -> float:
         most = self.min_ttl if grant.ttl_ms is None else MAX_MIN_TTL * grant.ttl_ms / 1000
         return min(self.min_ttl, most)
@@ -196,7 +200,7 @@ def _flown(grant: SpatioToken, need: Need) -> SpatioToken:
         flight = _flights.setdefault(grant.pk, mine)
         if flight is mine:
             return _aside(mine, grant, need) if aside else _lead(mine, grant, need)
-        if need.can_do_with(grant) or not need.wait or time.monotonic() >= gives_up:
+        if not need.waits_with(grant) or time.monotonic() >= gives_up:
             raise _busy()
         try:
             grant = _result(flight, gives_up - time.monotonic())
@@ -259,7 +263,7 @@ def _advance(grant: SpatioToken, need: Need) -> tuple[SpatioToken, bool]:
         if grant.retry_at_ms > now:
             raise TokenUnavailable("Spatio did not answer a moment ago.", code="unavailable")
         is_held = grant.lease_id != "" and grant.lease_until_ms >= now
-        if is_held and (need.can_do_with(grant) or not need.wait):
+        if is_held and not need.waits_with(grant):
             raise _busy()
         refreshed = None if is_held else _attempt(grant, need)
         if refreshed is not None:
@@ -319,7 +323,16 @@ def _attempt(grant: SpatioToken, need: Need) -> SpatioToken | None:
     if not breaker.allows():
         raise TokenUnavailable("Spatio does not answer right now.", code="unavailable")
     lease, claimed_at = secrets.token_hex(16), time.monotonic()
-    if not _claim(grant, lease):
+    try:
+        is_ours = _claim(grant, lease)
+    except Error as error:
+        logger.warning("A refresh could not be claimed: %s", type(error).__name__)
+        _mend()
+        breaker.unused()
+        if need.waits_with(grant):
+            return None
+        raise TokenUnavailable("The database can't be written.", code="database") from None
+    if not is_ours:
         breaker.unused()
         return None
     send_by = claimed_at + SEND_WITHIN
@@ -335,7 +348,7 @@ def _attempt(grant: SpatioToken, need: Need) -> SpatioToken | None:
 
 
 def _claim(grant: SpatioToken, lease: str) -> bool:
-    """Put a lease on the row; ``False`` if it is not ours, or if we can't know."""
+    """Put a lease on the row; ``False`` if it is not ours, and if this fails, we can't know."""
     free = _rows().filter(
         pk=grant.pk,
         generation=grant.generation,
@@ -347,12 +360,7 @@ def _claim(grant: SpatioToken, lease: str) -> bool:
     if grant.lease_id:
         free = free.filter(lease_until_ms__lt=DatabaseNow())
         values["in_doubt"] = True  # whoever held it did not say how it went
-    try:
-        return bool(free.update(**values))
-    except Error as error:
-        logger.warning("A refresh could not be claimed: %s", type(error).__name__)
-        _mend()
-        return False
+    return bool(free.update(**values))
 
 
 def _mend() -> None:
