@@ -1,8 +1,8 @@
 """
 A provider, a wire and a database that fail on command, and the site that has to keep its sessions.
 
-Nothing of the site is patched. Some tests shorten the deadline of a refresh, so that they take no ten seconds;
-those under ``long/`` don't.
+Nothing of the site is patched. Some tests shorten the deadline of a refresh, so that they take no ten
+seconds; those under ``long/`` don't.
 """
 
 import logging
@@ -98,11 +98,6 @@ class Rig(Site):
         for client, _ in provider._clients.values():
             for slot in client._documents._slots.values():
                 slot.failed_at -= seconds
-
-    @staticmethod
-    def expire_in_memory(grant: SpatioToken) -> None:
-        """Let *grant* be one that was read when its access token was over already."""
-        grant.expires_ms = int(1000 * (grant.now - 1))
 
     # What is to be seen
 
@@ -254,5 +249,3 @@ def complaints(records: Records) -> list[str]:
 def times(name: str, quick: int) -> int:
     """Give how often something is done: in the long run as often as the environment says."""
     return int(os.environ.get(name, quick))
-
-

@@ -38,7 +38,8 @@ def end_all_connections() -> None:
             )
         elif other.vendor == "mysql":
             cursor.execute(
-                "SELECT id FROM information_schema.processlist WHERE db = DATABASE() AND id <> connection_id()"
+                "SELECT id FROM information_schema.processlist"
+                " WHERE db = DATABASE() AND id <> connection_id()"
             )
             for (number,) in cursor.fetchall():
                 cursor.execute("KILL %s", [number])
@@ -46,7 +47,7 @@ def end_all_connections() -> None:
 
 @contextmanager
 def row_locked(grant: SpatioToken) -> Iterator[None]:
-    """Hold the lock of a grant's row in a transaction of somebody else's; on SQLite there is only one lock."""
+    """Hold the lock of a grant's row in somebody else's transaction; on SQLite there is only one lock."""
     with stranger() as other, other.cursor() as cursor:
         cursor.execute("BEGIN IMMEDIATE" if other.vendor == "sqlite" else "BEGIN")
         suffix = "" if other.vendor == "sqlite" else " FOR UPDATE"
@@ -59,18 +60,21 @@ def row_locked(grant: SpatioToken) -> Iterator[None]:
 
 @contextmanager
 def patience(seconds: float) -> Iterator[None]:
-    """Let SQLite wait no longer than that for a lock, so that what is locked fails as it would in the end."""
-    options = connections.settings["default"].setdefault("OPTIONS", {})
-    if vendor() != "sqlite":
-        yield
-        return
+    """Let nobody wait longer than that for a lock, so that what is locked fails as it would in the end."""
+    impatient: dict[str, Any] = {
+        "sqlite": {"timeout": seconds},
+        "postgresql": {"options": f"-c lock_timeout={seconds * 1000:.0f}ms"},
+        "mysql": {"init_command": f"SET innodb_lock_wait_timeout={max(1, round(seconds))}"},
+    }[vendor()]
+    settings = connections.settings["default"]
+    before = settings["OPTIONS"]
     connections["default"].close()
-    options["timeout"] = seconds
+    settings["OPTIONS"] = {**before, **impatient}
     try:
         yield
     finally:
-        del options["timeout"]
         connections["default"].close()
+        settings["OPTIONS"] = before
 
 
 class Outage:

@@ -8,6 +8,12 @@ import django
 from django.conf import settings
 
 
+def say(what: object) -> None:
+    """Tell the test."""
+    sys.stdout.write(f"{what}\n")
+    sys.stdout.flush()
+
+
 def main() -> None:
     """Read who and where from the environment, get ready, wait for a line, refresh."""
     told = json.loads(os.environ["SPATIO_TESTS_PROCESS"])
@@ -18,9 +24,9 @@ def main() -> None:
     from spatio_django.refreshing import Need, fresh
 
     grant = SpatioToken.objects.with_clock().select_related("account__user").get(pk=told["grant"])
-    print("ready", flush=True)
+    say("ready")
     sys.stdin.readline()
-    print(fresh(grant, Need()).generation, flush=True)
+    say(fresh(grant, Need()).generation)
 
 
 main()

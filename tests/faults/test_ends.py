@@ -9,12 +9,10 @@ import pytest
 from django.contrib.auth import get_user_model
 from django.db import connections, transaction
 
-from spatio_django import refreshing, revocation, tokens
-from spatio_django.exceptions import SessionEnded, TokenUnavailable
+from spatio_django import revocation, tokens
 from spatio_django.models import GrantState, PendingRevocation, SpatioAccount, SpatioToken
-from tests.faults.conftest import REVOKE, TOKEN, Rig, complaints, settle
+from tests.faults.conftest import REVOKE, TOKEN, Rig, settle
 from tests.faults.test_table import after, answering, refusing, signed_out
-from tests.hostile.conftest import Records
 from tests.hostile.front import Deed, hang
 
 User = get_user_model()
@@ -54,7 +52,7 @@ FAILURES: dict[str, Deed] = {
     "html": answering("404 Not Found", b"<html>", "Content-Type: text/html"),
     "invalid_client": refusing("invalid_client", "401 Unauthorized"),
     "redirect": answering("302 Found", b"", "Location: /elsewhere"),
-    "closed": lambda connection, _: None,
+    "closed": lambda *_: None,
 }
 
 
@@ -168,7 +166,7 @@ def test_an_end_that_is_rolled_back_revokes_nothing(rig: Rig, name: str) -> None
 
 @pytest.mark.parametrize("name", ENDS)
 def test_an_end_while_the_provider_answers_has_the_successor_revoked(rig: Rig, name: str) -> None:
-    """Whatever ends a grant during its refresh: nothing is resurrected, and nothing that was issued is left."""
+    """Whatever ends a grant during its refresh: nothing comes back to life, nothing issued is left."""
     browser, grant = rig.person()
     rig.works(browser, grant)
     user = grant.account.user
@@ -258,7 +256,7 @@ def test_an_outage_longer_than_may_be_ends_the_session(rig: Rig, settings: Any) 
 
 
 def test_a_blip_does_not_keep_a_refused_token_from_being_renewed(rig: Rig) -> None:
-    """An API has refused the token: after one failed refresh the next one comes in seconds, not in half an hour."""
+    """An API has refused the token: the next try comes in seconds, not in half an hour."""
     browser, grant = rig.person()
     url = {"url": rig.spatio.issuer + "/oauth2/userinfo"}
     assert browser.get("/api/", url).content == b"200"
@@ -289,26 +287,3 @@ def test_a_client_that_is_gone_does_not_stop_the_others(rig: Rig) -> None:
         assert rig.is_signed_in(old)
         rig.works(new, new_grant)
         rig.pass_time(30)
-
-
-def test_a_refresh_that_cannot_be_claimed_keeps_no_page_waiting(rig: Rig, records: Records) -> None:
-    """The row can't be written: a page whose token still lasts, or that does not need one, comes at once."""
-    from tests.faults.databases import patience, row_locked, vendor
-
-    browser, grant = rig.person()
-    rig.works(browser, grant)
-    rig.expire(grant, left=20)
-    grant = rig.row(grant)
-    with patience(0.1):
-        began = time.monotonic()
-        if vendor() == "sqlite":
-            with row_locked(grant):
-                assert refreshing.fresh(grant, refreshing.Need()).access_token == grant.access_token
-                rig.expire_in_memory(grant)
-                with pytest.raises(TokenUnavailable) as caught:
-                    refreshing.fresh(grant, refreshing.Need(wait=False))
-            assert not isinstance(caught.value, SessionEnded)
-            assert any("could not be claimed" in line for line in complaints(records))
-            assert time.monotonic() - began < 5, "and not after waiting for somebody who refreshes"
-    assert len(rig.refreshes) == 1
-    rig.works(browser, grant)

@@ -1,10 +1,13 @@
 """The table of faults: each with its number, what is done, and what is promised."""
 
+import contextlib
 import json
 import os
 import socket
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -22,7 +25,6 @@ from tests.faults.databases import (
     outages,
     patience,
     row_locked,
-    stranger,
     together,
     vendor,
 )
@@ -152,30 +154,33 @@ def test_f12_a_provider_that_drips_is_given_no_more_time(rig: Rig, hurried: None
 
 
 @pytest.mark.parametrize("status", ["500 Internal Server Error", "502 Bad Gateway", "503 Unavailable", "504"])
-@pytest.mark.parametrize(
-    "body",
-    [b"<html>Bad Gateway</html>", b'{"error": "server_error"}', b'{"error": "invalid_grant"}', b""],
-    ids=["html", "json", "invalid_grant", "empty"],
-)
-def test_f13_a_status_of_the_servers_own_costs_no_session(rig: Rig, status: str, body: bytes) -> None:
+def test_f13_a_status_of_the_servers_own_costs_no_session(
+    rig: Rig, status: str, subtests: pytest.Subtests
+) -> None:
     """F13: 500, 502, 503 with HTML, JSON or nothing: the session is kept, and the next call waits."""
     browser, grant = rig.person()
-    rig.works(browser, grant)
-    rig.line.instead[TOKEN] = answering(status, body, "Content-Type: text/html")
-    rig.expire(grant)
-
-    for _ in range(3):
-        tokens.memo.clear()
-        assert rig.is_signed_in(browser)
-        assert get(browser)[0] == 503
-
-    assert len(rig.refreshes) == 2
-    after = rig.row(grant)
-    assert (after.state, after.fails) == (GrantState.ACTIVE, 1)
-    assert after.retry_at_ms > 1000 * after.now
-    rig.line.be_honest()
-    rig.pass_time(60)
-    rig.works(browser, grant)
+    for body in (
+        b"<html>",
+        b'{"error": "server_error"}',
+        b'{"error": "invalid_grant"}',
+        b"",
+    ):
+        with subtests.test(body=body):
+            rig.line.be_honest()
+            rig.works(browser, grant)
+            rig.line.instead[TOKEN] = answering(status, body, "Content-Type: text/html")
+            rig.expire(grant)
+            for _ in range(3):
+                tokens.memo.clear()
+                assert rig.is_signed_in(browser)
+                assert get(browser)[0] == 503
+            assert len(rig.refreshes) == 2
+            kept = rig.row(grant)
+            assert (kept.state, kept.fails, kept.in_doubt) == (GrantState.ACTIVE, 1, True)
+            assert kept.retry_at_ms > 1000 * kept.now
+            rig.line.be_honest()
+            rig.pass_time(60)
+            rig.works(browser, grant)
 
 
 def test_f15_nobody_listening_costs_no_session(rig: Rig) -> None:
@@ -228,33 +233,28 @@ def new_documents() -> None:
     cache.clear()
 
 
-@pytest.mark.parametrize(
-    ("asked", "least", "most"),
-    [("30", 29, 31), ("99999999", 299, 301), ("0", 1, 3), ("soon", 1, 3), ("-5", 1, 3), (None, 1, 3)],
-)
-def test_f16_a_provider_that_asks_to_wait_is_left_alone(
-    rig: Rig, asked: str | None, least: float, most: float
-) -> None:
+def test_f16_a_provider_that_asks_to_wait_is_left_alone(rig: Rig, subtests: pytest.Subtests) -> None:
     """F16: 429 with ``Retry-After``: honoured, but no more than five minutes; nothing is in doubt."""
     browser, grant = rig.person()
-    rig.works(browser, grant)
-    header = [] if asked is None else [f"Retry-After: {asked}"]
-    rig.line.instead[TOKEN] = answering("429 Too Many Requests", b"{}", JSON, *header)
-    rig.expire(grant)
-
-    assert rig.is_signed_in(browser)
-
-    after = rig.row(grant)
-    pause = after.retry_at_ms / 1000 - after.now
-    assert least - 1 < pause < most
-    assert (after.state, after.in_doubt) == (GrantState.ACTIVE, False)
-    rig.line.be_honest()
-    rig.pass_time(pause - 1 if asked == "30" else 0)
-    tokens.memo.clear()
-    assert rig.is_signed_in(browser)
-    assert len(rig.refreshes) == (0 if asked == "30" else 0)
-    rig.pass_time(310)
-    rig.works(browser, grant)
+    asked: dict[str | None, float] = {"30": 30, "99999999": 300, "0": 2, "soon": 2, "-5": 2, None: 2}
+    for value, expected in asked.items():
+        with subtests.test(value):
+            rig.line.be_honest()
+            rig.works(browser, grant)
+            header = [] if value is None else [f"Retry-After: {value}"]
+            rig.line.instead[TOKEN] = answering("429 Too Many Requests", b"{}", JSON, *header)
+            rig.expire(grant)
+            assert rig.is_signed_in(browser)
+            kept = rig.row(grant)
+            assert kept.retry_at_ms / 1000 - kept.now == pytest.approx(expected, abs=1.5)
+            assert (kept.state, kept.in_doubt) == (GrantState.ACTIVE, False)
+            rig.line.be_honest()
+            rig.pass_time(expected - 2)
+            tokens.memo.clear()
+            assert rig.is_signed_in(browser)
+            assert expected < 10 or not rig.refreshes
+            rig.pass_time(4)
+            rig.works(browser, grant)
 
 
 # --- F17 to F23: an answer that says something ------------------------------------------------------------
@@ -274,9 +274,7 @@ def test_f17_a_genuine_invalid_grant_ends_this_session_and_no_other(rig: Rig, st
     after = rig.row(grant)
     assert (after.state, after.ended) == (GrantState.DEAD, "invalid_grant")
     assert (after.access_ciphertext, after.refresh_ciphertext) == ("", "")
-    assert "prompt=none" in browser.get("/me/", follow=False).headers["Location"] or "prompt=none" in (
-        browser.get("/spatio/login/")["Location"]
-    )
+    assert "prompt=none" in browser.get("/spatio/login/")["Location"]
     rig.line.be_honest()
     rig.works(phone, other)
 
@@ -317,7 +315,7 @@ def test_f19_an_error_of_the_operators_signs_nobody_out(rig: Rig, error: str) ->
         for browser, _grant in people:
             assert rig.is_signed_in(browser)
 
-    assert before < len(rig.refreshes) - before + before <= before + 6 * len(people)
+    assert before < len(rig.refreshes) <= before + 6 * len(people)
     assert set(SpatioToken.objects.values_list("state", "in_doubt")) == {(GrantState.ACTIVE, False)}
     rig.line.be_honest()
     rig.pass_time(30)
@@ -343,14 +341,14 @@ def test_f21_an_answer_without_a_refresh_token_keeps_the_old_one(rig: Rig) -> No
 
 
 @pytest.mark.parametrize(
-    "claims", [{"sub": "acc_somebody_else"}, {"iss": "https://evil.example"}, {"aud": "another"}, {"sub": None}]
+    "claims",
+    [{"sub": "acc_other"}, {"iss": "https://evil.example"}, {"aud": "another"}, {"sub": None}],
 )
 def test_f23_tokens_of_somebody_else_end_the_session_and_are_revoked(
     rig: Rig, claims: dict[str, Any]
 ) -> None:
     """F23: Core §12.2: the session ends, and what came is revoked."""
     browser, grant = rig.person()
-    rig.lies.id_token(rig.spatio.sign, iat=lambda _: 0)  # unused: proves that signing anew passes
     rig.lies.id_token(rig.spatio.sign)
     rig.works(browser, grant)
     rig.lies.id_token(rig.spatio.sign, **claims)
@@ -430,8 +428,6 @@ def test_g6_a_database_that_refuses_for_seconds_loses_no_token(rig: Rig) -> None
 
 def test_g6_a_row_that_is_locked_for_seconds_loses_no_token(rig: Rig) -> None:
     """G6: somebody holds the grant's row after the rotation: stored when they let go."""
-    import threading
-
     browser, grant = rig.person()
     rig.works(browser, grant)
     rig.expire(grant)
@@ -455,20 +451,29 @@ def test_g6_a_row_that_is_locked_for_seconds_loses_no_token(rig: Rig) -> None:
     rig.works(browser, grant)
 
 
-def test_a_row_that_can_not_be_claimed_costs_no_call(rig: Rig) -> None:
-    """No claim, no call: a database that can't be written can't cost a token."""
+def test_a_row_that_can_not_be_claimed_costs_no_call_and_no_time(
+    rig: Rig, records: Records, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No claim, no call; and who has a token that lasts, or does not want to wait, goes on at once."""
     browser, grant = rig.person()
     rig.works(browser, grant)
-    grant = rig.row(grant)
+    rig.expire(grant, left=20)
+    lasting = rig.row(grant)
     rig.expire(grant)
-    grant = rig.row(grant)
-    if vendor() != "sqlite":
-        pytest.skip("Servers wait for the row instead of failing.") if False else None
-    with patience(0.1), row_locked(grant) if vendor() == "sqlite" else stranger():
-        if vendor() == "sqlite":
-            with pytest.raises(TokenUnavailable, match="elsewhere"):
-                refreshing.fresh(grant, refreshing.Need())
-            assert len(rig.refreshes) == 1
+    over = rig.row(grant)
+    with patience(0.1), row_locked(grant):
+        began = time.monotonic()
+        assert refreshing.fresh(lasting, refreshing.Need()).access_token == lasting.access_token
+        with pytest.raises(TokenUnavailable) as caught:
+            refreshing.fresh(over, refreshing.Need(wait=False))
+        assert caught.value.code == "database"
+        assert time.monotonic() - began < refreshing.WAIT / 2
+        monkeypatch.setattr(refreshing, "WAIT", 0.2)
+        with pytest.raises(TokenUnavailable) as caught:
+            refreshing.fresh(over, refreshing.Need())
+        assert caught.value.code == "busy"
+    assert [line for line in complaints(records) if "could not be claimed" in line]
+    assert len(rig.refreshes) == 1
     rig.works(browser, grant)
 
 
@@ -573,12 +578,13 @@ def test_f43_a_key_that_is_rotated_with_a_fallback_costs_nothing(rig: Rig, setti
     """F43: the old key still decrypts; what is refreshed is encrypted with the new one."""
     browser, grant = rig.person()
     rig.works(browser, grant)
-    old = settings.SECRET_KEY
     settings.SPATIO_ENCRYPTION_KEYS = ["a new key, thirty-two characters and more"]
     rig.works(browser, grant)
 
-    settings.SPATIO_ENCRYPTION_KEYS = ["a newer key, thirty-two characters and more", *settings.SPATIO_ENCRYPTION_KEYS]
-    assert settings.SECRET_KEY == old
+    settings.SPATIO_ENCRYPTION_KEYS = [
+        "a newer key, thirty-two characters",
+        *settings.SPATIO_ENCRYPTION_KEYS,
+    ]
     rig.works(browser, grant)
     assert len(rig.refreshes) == 3
 
@@ -611,11 +617,8 @@ def test_f47_a_connection_that_is_closed_repeats_no_post(rig: Rig, moment: str) 
     rig.line.calls.clear()
     if moment == "idle":
         for connection in rig.line._open:
-            with pytest.MonkeyPatch.context():
-                try:
-                    connection.shutdown(socket.SHUT_RDWR)
-                except OSError:
-                    pass
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
         rig.works(browser, grant)
     else:
         rig.line.instead[TOKEN] = lambda connection, _: connection.shutdown(socket.SHUT_RDWR)

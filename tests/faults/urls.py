@@ -30,6 +30,11 @@ async def atoken(request: SpatioRequest) -> HttpResponse:
     return HttpResponse(digest(await request.spatio.aget_token()))
 
 
+async def along(request: SpatioRequest) -> HttpResponse:
+    """Ask for an access token that lasts long."""
+    return HttpResponse(digest(await request.spatio.aget_token(min_ttl=LONG)))
+
+
 def ping(request: HttpRequest) -> HttpResponse:
     """Use the session, and no token."""
     return HttpResponse(request.user.get_username())
@@ -65,6 +70,7 @@ def writes(request: SpatioRequest) -> HttpResponse:
 urlpatterns = [
     path("token/", token),
     path("atoken/", atoken),
+    path("along/", along),
     path("ping/", ping),
     path("api/", api),
     path("fails/", fails),
