@@ -6,6 +6,7 @@ in the row, its request at the provider. The one thing done by hand is what time
 25 seconds, and a test ends it by moving ``lease_until_ms`` back.
 """
 
+import random
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -144,6 +145,15 @@ class Traps:
             )
             self.nursery.ask("kill", pids=pids)
         assert [family["refreshes"] for family in self.families(users)] == [1] * count
+        return self.afterwards(users)
+
+    def kill_anywhere(self, count: int) -> Losses:
+        """Kill at moments that nobody chose, from the first statement to some time after the store."""
+        users = self.people(count)
+        pids = self.start(users)
+        for pid in pids:
+            time.sleep(random.uniform(0, 0.03))  # noqa: S311 - how long each one has
+            self.nursery.ask("kill", pids=[pid])
         return self.afterwards(users)
 
     def stop_before_send(self, *, stop: bool = True) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -130,6 +130,7 @@ def storm(
             )
         found = [worker.answer() for worker in sites]
         counters = strict.control("counters", names=list(keys))
+        strict.control("change", delay=0)
         after = afterwards(sites[0], list(keys.values()))
         newest = strict.control("counters", names=list(keys))["families"]
     families_after = counters["families"].values()

@@ -64,6 +64,15 @@ def test_a_provider_with_a_leeway_loses_nobody(strict_traps: Traps) -> None:
     assert (found.killed, found.lost, found.reuses) == (KILLS, 0, 0), found.outcomes
 
 
+def test_it_does_not_matter_where_a_process_is_killed(strict_traps: Traps) -> None:
+    """At moments that nobody chose, and with a provider that forgives an answer that nobody received."""
+    strict_traps.strict.control("change", leeway=30)
+
+    found = kill(strict_traps.kill_anywhere, KILLS)
+
+    assert (found.killed, found.lost, found.reuses) == (KILLS, 0, 0), found.outcomes
+
+
 def test_nothing_is_sent_on_a_claim_that_has_grown_old(strict_traps: Traps) -> None:
     """A process that stood still since its claim looks at the clock again, and finds what another stored."""
     outcome, family = strict_traps.stop_before_send(stop=False)
