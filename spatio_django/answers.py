@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from django.contrib.auth.decorators import login_not_required
 from django.db import connections, transaction
-from django.http import HttpRequest, HttpResponse, HttpResponseBase, HttpResponseNotAllowed
+from django.http import HttpRequest, HttpResponse, HttpResponseBase, HttpResponseNotAllowed, JsonResponse
 from django.shortcuts import render
 from django.urls import get_script_prefix
 from django.utils.cache import add_never_cache_headers
@@ -30,6 +30,7 @@ from spatio_django.exceptions import (
     ProviderUnavailable,
     SiteFailure,
     SpatioError,
+    TokenUnavailable,
     Undecryptable,
 )
 
@@ -127,6 +128,19 @@ class SpatioView(ContextMixin, View):
         )
         # Once is enough; and Django's record of a 503 would be mailed for every click, while Spatio is down.
         return page if level(error) == logging.ERROR else unlogged(page)
+
+
+def unavailable(request: HttpRequest, error: TokenUnavailable) -> HttpResponse:
+    """Say that a page needs Spatio, which does not answer: a page to a person, JSON to a script."""
+    if not is_navigation(request):
+        log(error)
+        return unlogged(JsonResponse({"error": error.code}, status=503))
+    view = SpatioView()
+    view.setup(request)
+    view.error_headings = (_("This page needs Spatio"), _("This page needs Spatio"))
+    page = view.error_page(error, retry_url=request.get_full_path())
+    add_never_cache_headers(page)
+    return page
 
 
 def retry_label(error: SpatioError, retry_url: str) -> str:

@@ -14,14 +14,21 @@ class SpatioConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        """Listen for sign-outs, whoever makes them, and add the system checks. No I/O."""
+        """Listen for what ends a grant, whoever does it, and add the system checks. No I/O."""
+        from django.contrib.auth import get_user_model
         from django.contrib.auth.signals import user_logged_out
         from django.core.checks import register
-        from django.db.models.signals import post_delete, post_save
+        from django.db.models.signals import post_delete, post_save, pre_delete
 
         from spatio_django import checks, tokens
 
         user_logged_out.connect(tokens.grant_signed_out, dispatch_uid="spatio_django.grant_signed_out")
+        post_save.connect(tokens.user_saved, sender=get_user_model(), dispatch_uid="spatio_django.user_saved")
+        pre_delete.connect(
+            tokens.grant_to_be_deleted,
+            sender=self.get_model("SpatioToken"),
+            dispatch_uid="spatio_django.grant_to_be_deleted",
+        )
         post_delete.connect(
             tokens.grant_deleted,
             sender=self.get_model("SpatioToken"),

@@ -3,8 +3,7 @@
 import logging
 import re
 import unicodedata
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any, NoReturn
 
 from asgiref.sync import sync_to_async
@@ -13,7 +12,7 @@ from django.contrib.auth import get_user_model
 from django.contrib.auth.backends import ModelBackend
 from django.contrib.auth.base_user import BaseUserManager
 from django.core.exceptions import FieldDoesNotExist, SuspiciousOperation, ValidationError
-from django.db import IntegrityError, OperationalError, connections, models, router, transaction
+from django.db import IntegrityError, OperationalError, models, router
 from django.http import HttpRequest
 from django.utils.crypto import get_random_string
 from django.utils.module_loading import import_string
@@ -22,7 +21,7 @@ from mozilla_django_oidc.auth import OIDCAuthenticationBackend
 from spatio_django.conf import conf, get_settings
 from spatio_django.exceptions import ConfigurationError, LoginRefused
 from spatio_django.flow import CompletedLogin
-from spatio_django.models import SpatioAccount, authoritative
+from spatio_django.models import SpatioAccount, authoritative, writing
 from spatio_django.oidc.id_token import CONTROL
 
 logger = logging.getLogger("spatio_django")
@@ -158,7 +157,7 @@ class SpatioBackend(OIDCAuthenticationBackend):  # type: ignore[misc]  # the par
         attempt = 1
         while True:
             try:
-                with writing() as alias:
+                with writing(SpatioAccount) as alias:
                     user = self.user_for_new_account(claims)
                     account = SpatioAccount(
                         user=user, issuer=login.issuer, sub=login.subject, claims=clean_claims(claims)
@@ -217,7 +216,7 @@ class SpatioBackend(OIDCAuthenticationBackend):  # type: ignore[misc]  # the par
         attempt = 1
         while True:
             try:
-                with writing():
+                with writing(SpatioAccount):
                     account = self.connected(self.locked(user.pk), login)
                     account.user = self.updated(account.user, claims)
                     account.claims = clean_claims(claims)
@@ -255,7 +254,7 @@ class SpatioBackend(OIDCAuthenticationBackend):  # type: ignore[misc]  # the par
         Raises:
             LoginRefused: ``last_way_in``, if :meth:`may_disconnect` says no.
         """
-        with writing():
+        with writing(SpatioAccount):
             user = self.locked(account.user_id)
             if user is None:
                 return  # and the account with them
@@ -472,21 +471,6 @@ class SpatioBackend(OIDCAuthenticationBackend):  # type: ignore[misc]  # the par
     store_tokens = _closed
     verify_token = _closed
     _verify_jws = _closed
-
-
-@contextmanager
-def writing() -> Iterator[str]:
-    """
-    Begin a transaction that will write accounts, and give the alias of their database.
-
-    SQLite has one lock for writing, and a transaction that takes it after reading is refused at once if
-    another one has it, whatever the timeout. Taken first, it is waited for.
-    """
-    alias = router.db_for_write(SpatioAccount)
-    with transaction.atomic(using=alias):
-        if not connections[alias].features.has_select_for_update:
-            SpatioAccount.objects.using(alias).filter(identity_digest="").update(sub="")  # nobody's
-        yield alias
 
 
 def configured() -> tuple[str, SpatioBackend]:

@@ -89,6 +89,24 @@ class Settings:
         return getattr(settings, "SPATIO_HTTP_PROXY", None)
 
     @property
+    def SPATIO_API_ORIGINS(self) -> tuple[str, ...]:
+        """
+        Origins that ``request.spatio.http`` may send the access token to, such as ``https://api.spatio.app``.
+
+        Default: the issuer's.
+        """
+        return _texts("SPATIO_API_ORIGINS", (self.SPATIO_ISSUER,))
+
+    @property
+    def SPATIO_MAX_STALE(self) -> float:
+        """
+        Seconds that a session outlives its access token while Spatio is down. Default 28800, 8 hours.
+
+        0 ends it with the token.
+        """
+        return float(getattr(settings, "SPATIO_MAX_STALE", 28_800))
+
+    @property
     def SPATIO_BASE_TEMPLATE(self) -> str:
         """The template that our pages extend. Default ``spatio_django/base.html``."""
         return getattr(settings, "SPATIO_BASE_TEMPLATE", "spatio_django/base.html")

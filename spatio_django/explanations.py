@@ -10,6 +10,7 @@ from spatio_django.exceptions import (
     ProviderRefused,
     ProviderUnavailable,
     SpatioError,
+    TokenUnavailable,
 )
 
 BY_CODE: dict[str, Promise] = {
@@ -61,6 +62,10 @@ BY_CLASS: tuple[tuple[type[SpatioError], Promise], ...] = (
     (LoginRefused, _("This site does not let you sign in with this Spatio account.")),
     (ProviderRefused, _("Spatio could not complete the sign-in.")),
     (ProviderUnavailable, _("Spatio does not answer right now. Please try again in a moment.")),
+    (
+        TokenUnavailable,
+        _("This page needs something from Spatio, which can't be had right now. You are still signed in."),
+    ),
     (ConfigurationError, _("Signing in with Spatio is not set up on this site yet.")),
 )
 

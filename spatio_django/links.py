@@ -32,6 +32,18 @@ SIGNED_OUT_COOKIE = "spatio_signed_out"
 #: Seconds after a sign-out for which the next sign-in of that browser asks who it is.
 SIGNED_OUT_LIFETIME = 14 * 24 * 3600
 
+#: Tells the next sign-in of a browser whose session was ended what to ask for: :data:`SILENT` or
+#: :data:`FRESH`.
+AGAIN_COOKIE = "spatio_again"
+#: Try first whether the person is still signed in at Spatio (``prompt=none``).
+SILENT = "silent"
+#: Have them prove who they are (``max_age=0``).
+FRESH = "fresh"
+#: Tells it that something which was being sent did not arrive.
+INTERRUPTED_COOKIE = "spatio_interrupted"
+#: Seconds for which that is worth telling.
+INTERRUPTED_LIFETIME = 120
+
 _NEXT = re.compile(r"/(?![/\\])[\x21-\x5b\x5d-\x7e]*")
 #: What browsers take off the ends of an address, and tabs and line breaks anywhere in it (WHATWG URL §4.4).
 _TRIMMED = "".join(map(chr, range(0x21)))

@@ -1,22 +1,25 @@
-"""``request.spatio``, and the end of a session whose grant or user is gone."""
+"""``request.spatio``, a grant that stays fresh, and the end of a session whose grant or user is gone."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 
-from asgiref.sync import iscoroutinefunction, markcoroutinefunction, sync_to_async
+from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.http import HttpRequest
-from django.http.response import HttpResponseBase
+from django.http.response import HttpResponseBase, HttpResponseRedirect
 
-from spatio_django import links, tokens
+from spatio_django import links, revocation, tokens
+from spatio_django.exceptions import TokenUnavailable
 
 
 class SpatioMiddleware:
     """
-    Put ``spatio`` on each request and end sessions that are over.
+    Put ``spatio`` on each request, keep the session's grant fresh, and end sessions that are over.
 
-    Most requests cost one look into a dictionary: no query, no call to Spatio, no use of the session. Stands
-    after ``AuthenticationMiddleware``.
+    Most requests cost one look into a dictionary: no query, no call to Spatio, no use of the session. A token
+    near its end is refreshed before the view, outside of ``ATOMIC_REQUESTS``. Stands after
+    ``AuthenticationMiddleware``.
     """
 
     sync_capable = True
@@ -36,19 +39,26 @@ class SpatioMiddleware:
             return self._answer(request)
         cookie = self._prepare(request)
         if cookie:
-            tokens.end_if_over(request, cookie)
+            tokens.tend(request, cookie)
         response = self.get_response(request)
         assert isinstance(response, HttpResponseBase)  # noqa: S101 - for the type checker
+        revocations = getattr(request, "spatio_revocations", ())
+        if revocations:
+            revocation.wait_for(revocations)
         return self._finish(request, response)
 
     async def _answer(self, request: HttpRequest) -> HttpResponseBase:
         cookie = self._prepare(request)
         if cookie:
             # Only when a look is due: an async view pays for no thread otherwise.
-            await sync_to_async(tokens.end_if_over)(request, cookie)
+            await tokens.atend(request, cookie)
         response = self.get_response(request)
         assert isinstance(response, Awaitable)  # noqa: S101 - for the type checker
-        return self._finish(request, await response)
+        response = await response
+        revocations = getattr(request, "spatio_revocations", ())
+        if revocations:
+            await asyncio.wait(map(asyncio.wrap_future, revocations), timeout=revocation.PATIENCE)
+        return self._finish(request, response)
 
     def _prepare(self, request: HttpRequest) -> str | None:
         """Put ``spatio`` on *request*; give its session cookie if the session is due for a look."""
@@ -57,23 +67,50 @@ class SpatioMiddleware:
                 "Put spatio_django.middleware.SpatioMiddleware after "
                 "django.contrib.auth.middleware.AuthenticationMiddleware in MIDDLEWARE."
             )
-        request.spatio = tokens.SpatioAccess(request)  # type: ignore[attr-defined]
+        request.spatio = tokens.RequestAccess(request)  # type: ignore[attr-defined]
         return tokens.session_due(request)
+
+    def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponseBase | None:
+        """
+        Answer for a view that asked for an access token and got none.
+
+        If the grant of this session is over, the person signs in again; if Spatio does not answer, a page
+        says so. A view that knows better catches the exception itself.
+        """
+        if not isinstance(exception, TokenUnavailable):
+            return None
+        from spatio_django import answers  # here: few requests need it
+
+        if exception is tokens.access(request).failure:
+            tokens.end_session(request, exception.code)
+            return HttpResponseRedirect(links.login_url(request.get_full_path()))
+        return answers.unavailable(request, exception)
 
     def _finish(self, request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
         """
-        Note a sign-out in the browser, whichever view it went through.
+        Leave the browser a note for its next sign-in, if its session ended with this request.
 
-        Spatio has no sign-out of its own, so the next sign-in from this browser must ask who it is: on a
-        shared computer, one click would otherwise bring the person back who just left.
+        Spatio has no sign-out of its own, so the next sign-in from a browser in which somebody signed out,
+        through whichever view, must ask who it is: on a shared computer, one click would otherwise bring the
+        person back who just left.
         """
         if getattr(request, "spatio_signed_out", False):
-            response.set_cookie(
-                links.SIGNED_OUT_COOKIE,
-                "1",
-                max_age=links.SIGNED_OUT_LIFETIME,
-                secure=settings.SESSION_COOKIE_SECURE,
-                httponly=True,
-                samesite="Lax",
-            )
+            self._note(response, links.SIGNED_OUT_COOKIE, "1", links.SIGNED_OUT_LIFETIME)
+        again = getattr(request, "spatio_again", None)
+        if again:
+            self._note(response, links.AGAIN_COOKIE, again, links.SIGNED_OUT_LIFETIME)
+        # An answer that is neither a way to sign in nor a refusal is the view's own to a stranger.
+        if getattr(request, "spatio_interrupted", False) and response.status_code in {302, 303, 401, 403}:
+            self._note(response, links.INTERRUPTED_COOKIE, "1", links.INTERRUPTED_LIFETIME)
         return response
+
+    @staticmethod
+    def _note(response: HttpResponseBase, name: str, value: str, max_age: int) -> None:
+        response.set_cookie(
+            name,
+            value,
+            max_age=max_age,
+            secure=settings.SESSION_COOKIE_SECURE,
+            httponly=True,
+            samesite="Lax",
+        )

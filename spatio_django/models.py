@@ -1,9 +1,11 @@
-"""The client registration, the account (issuer, sub, user), its grants, and the states already used."""
+"""The client registration, the account (issuer, sub, user), its grants, what to revoke, and used states."""
 
 import hashlib
 import json
 import secrets
-from contextlib import nullcontext
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Any, TypeVar
 
 from django.conf import settings
@@ -124,6 +126,23 @@ def authoritative(model: type[M]) -> models.QuerySet[M]:
     return model._default_manager.using(router.db_for_write(model))
 
 
+@contextmanager
+def writing(model: type[models.Model]) -> Iterator[str]:
+    """
+    Begin a transaction that will write rows of *model*, and give the alias of their database.
+
+    SQLite has one lock for writing, and a transaction that takes it after reading is refused at once if
+    another one has it, whatever the timeout. Taken first, it is waited for.
+    """
+    alias = router.db_for_write(model)
+    with transaction.atomic(using=alias):
+        if not connections[alias].features.has_select_for_update:
+            key = model._meta.pk.attname
+            # No row; the lock is what is wanted.
+            model._default_manager.using(alias).filter(pk=-1).update(**{key: -1})
+        yield alias
+
+
 class IdentityDigest(models.CharField):  # type: ignore[type-arg]
     """The column that makes (issuer, sub) unique: computed whenever a row is written."""
 
@@ -153,6 +172,12 @@ class SpatioAccount(models.Model):
     sub = models.CharField(_("subject"), max_length=255)
     identity_digest = IdentityDigest(max_length=64, unique=True, editable=False)
     claims = models.JSONField(_("claims"), default=dict)
+    reauth_after = models.DateTimeField(
+        _("proof of identity needed after"),
+        null=True,
+        blank=True,
+        help_text=_("A sign-in must rest on a proof of identity at Spatio that is newer than this."),
+    )
     created_at = models.DateTimeField(_("connected at"), auto_now_add=True)
 
     objects = AccountQuerySet.as_manager()
@@ -187,6 +212,20 @@ class TokenQuerySet(models.QuerySet["SpatioToken"]):
         """Read the database's clock along, so that :attr:`SpatioToken.seconds_left` can tell."""
         return self.annotate(now_ms=DatabaseNow())
 
+    def active(self) -> "TokenQuerySet":
+        """Leave out the grants that are over."""
+        return self.filter(state=GrantState.ACTIVE)
+
+
+class GrantState(models.TextChoices):
+    """What can be said of a grant without asking Spatio."""
+
+    ACTIVE = "active", _("active")
+    #: Spatio refused its refresh token.
+    DEAD = "dead", _("ended at Spatio")
+    #: This site ended it, and has had its tokens revoked.
+    REVOKED = "revoked", _("signed out")
+
 
 class SpatioToken(models.Model):
     """
@@ -194,6 +233,9 @@ class SpatioToken(models.Model):
 
     The session holds only :attr:`handle`, so that signing out of the laptop leaves the phone alone and a
     leaked session store leaks no token.
+
+    A grant is refreshed by whoever holds its lease, and what that brought is stored only over the generation
+    that it was made from: see :mod:`spatio_django.refreshing`.
     """
 
     account = models.ForeignKey(
@@ -206,10 +248,22 @@ class SpatioToken(models.Model):
     scope = models.TextField(_("scopes"))
     id_token_claims = models.JSONField(_("ID token claims"), default=dict)
     expires_ms = models.BigIntegerField(_("expires, ms since the epoch"), null=True)
+    ttl_ms = models.BigIntegerField(_("life of an access token, ms"), null=True)
+    state = models.CharField(_("state"), max_length=8, choices=GrantState, default=GrantState.ACTIVE)
+    ended = models.CharField(_("why it ended"), max_length=32, default="", blank=True)
+    generation = models.BigIntegerField(_("times refreshed"), default=0)
+    lease_id = models.CharField(max_length=32, editable=False, default="")
+    lease_until_ms = models.BigIntegerField(editable=False, default=0)
+    retry_at_ms = models.BigIntegerField(_("not refreshed before, ms since the epoch"), default=0)
+    fails = models.PositiveIntegerField(_("failures in a row"), default=0)
+    in_doubt = models.BooleanField(_("refresh token may be used up"), default=False)
+    seen_ms = models.BigIntegerField(_("last seen, ms since the epoch"), default=0, db_index=True)
     created_at = models.DateTimeField(_("signed in at"), auto_now_add=True)
 
     access_token = Encrypted("access_ciphertext", row="handle")
     refresh_token = Encrypted("refresh_ciphertext", row="handle")
+    #: Monotonic seconds.
+    read_at: float
 
     objects = TokenQuerySet.as_manager()
 
@@ -225,16 +279,52 @@ class SpatioToken(models.Model):
         """The scopes that were granted."""
         return frozenset(self.scope.split())
 
+    @classmethod
+    def from_db(cls, *args: Any, **kwargs: Any) -> "SpatioToken":
+        """Note when the row was read: the clock that was read along goes on from there."""
+        grant = super().from_db(*args, **kwargs)
+        grant.read_at = time.monotonic()
+        return grant
+
     @property
     def now(self) -> float:
-        """The database's clock when ``with_clock()`` read this row, in seconds since the epoch."""
+        """The database's clock now, seconds since the epoch: ``with_clock()`` read it along with this row."""
         moment: int = self.__dict__["now_ms"]
-        return moment / 1000
+        return moment / 1000 + time.monotonic() - self.read_at
 
     @property
     def seconds_left(self) -> float | None:
         """Seconds until the access token expires, negative when it has; ``None`` if Spatio did not say."""
         return None if self.expires_ms is None else self.expires_ms / 1000 - self.now
+
+
+class PendingRevocation(models.Model):
+    """
+    Tokens of a grant that is over here, until Spatio has heard of it (RFC 7009).
+
+    Written in the same transaction that ends the grant, so that a crash in between forgets nothing.
+    """
+
+    issuer = models.CharField(_("issuer"), max_length=255)
+    client_id = models.CharField(_("client id"), max_length=255)
+    place = models.CharField(max_length=43, unique=True, editable=False, default=secrets.token_urlsafe)
+    refresh_ciphertext = models.TextField(editable=False, default="")
+    access_ciphertext = models.TextField(editable=False, default="")
+    reason = models.CharField(_("why it ended"), max_length=32)
+    access_expires_ms = models.BigIntegerField(editable=False, null=True)
+    retry_at_ms = models.BigIntegerField(_("not tried before, ms since the epoch"), default=0, db_index=True)
+    fails = models.PositiveIntegerField(_("failures in a row"), default=0)
+    created_at = models.DateTimeField(_("ended at"), auto_now_add=True)
+
+    refresh_token = Encrypted("refresh_ciphertext", row="place")
+    access_token = Encrypted("access_ciphertext", row="place")
+
+    class Meta:
+        verbose_name = _("pending revocation")
+        verbose_name_plural = _("pending revocations")
+
+    def __str__(self) -> str:
+        return f"{self.client_id} {self.created_at:%Y-%m-%d %H:%M}"
 
 
 class ConsumedState(models.Model):

@@ -39,6 +39,7 @@ from spatio_django.exceptions import LoginRefused, SiteFailure, SpatioError
 from spatio_django.links import account_url
 from spatio_django.models import SpatioAccount
 from spatio_django.pending import PendingLogin, remember, used_up
+from spatio_django.signals import signed_in
 from spatio_django.tokens import SpatioRequest, user_key
 
 logger = logging.getLogger("spatio_django")
@@ -61,6 +62,7 @@ class LoginView(SpatioView, OIDCAuthenticationRequestView):  # type: ignore[misc
 
     http_method_names = ["get"]
     not_allowed_template_name = "spatio_django/not_allowed.html"
+    interrupted_template_name = "spatio_django/interrupted.html"
 
     def __init__(self, **kwargs: Any) -> None:
         # Not the parent's, which reads endpoint settings before any error could be answered.
@@ -85,6 +87,8 @@ class LoginView(SpatioView, OIDCAuthenticationRequestView):  # type: ignore[misc
                 },
                 status=401,
             )
+        if links.INTERRUPTED_COOKIE in request.COOKIES:
+            return self.interrupted(request)
         try:
             registered = registration.current()
             redirect_uri = flow.redirect_uri_for(request, registered)
@@ -100,7 +104,15 @@ class LoginView(SpatioView, OIDCAuthenticationRequestView):  # type: ignore[misc
         except SpatioError as error:
             return self.error_page(error, retry_url=request.get_full_path())
         response = HttpResponseRedirect(url)
+        if request.COOKIES.get(links.AGAIN_COOKIE) == links.SILENT:
+            response.delete_cookie(links.AGAIN_COOKIE, samesite="Lax")  # once
         remember(request, response, pending)
+        return response
+
+    def interrupted(self, request: HttpRequest) -> HttpResponse:
+        """Tell somebody whose session ended under a form that it did not arrive, before they go on."""
+        response = self.render(self.interrupted_template_name, continue_url=request.get_full_path())
+        response.delete_cookie(links.INTERRUPTED_COOKIE, samesite="Lax")
         return response
 
     def not_allowed(self, request: HttpRequest, next_url: str) -> HttpResponse:
@@ -128,11 +140,19 @@ class LoginView(SpatioView, OIDCAuthenticationRequestView):  # type: ignore[misc
         """
         Give what this sign-in asks for beyond the ordinary. Override to demand more.
 
-        Default: what :func:`spatio_django.links.login_url` signed; and after a sign-out in this browser a
-        fresh proof of identity, because the person is still signed in at Spatio.
+        Default: what :func:`spatio_django.links.login_url` signed. Beside that, after a sign-out in this
+        browser a fresh proof of identity, because the person is still signed in at Spatio, and after a
+        session that ended by itself what is fit for its end.
         """
         ask = links.asked(request)
-        return replace(ask, prompt="login") if request.COOKIES.get(links.SIGNED_OUT_COOKIE) else ask
+        if request.COOKIES.get(links.SIGNED_OUT_COOKIE):
+            return replace(ask, prompt="login")
+        again = request.COOKIES.get(links.AGAIN_COOKIE)
+        if again == links.FRESH and ask.max_age is None:
+            return replace(ask, max_age=0)
+        if again == links.SILENT and ask.prompt is None and ask.max_age is None:
+            return replace(ask, prompt="none")
+        return ask
 
     def page_login_url(self, request: HttpRequest, page: str | None) -> str:
         """Give the address that signs in and leads back to *page*, not to the fragment a script asked for."""
@@ -223,25 +243,45 @@ class CallbackView(SpatioView, OIDCAuthenticationCallbackView):  # type: ignore[
         if backend.account is None or backend.account.user_id != self.user.pk:
             raise LoginRefused("The backend gave no account with the user.", code="refused")
         self.account = backend.account
+        assert self.pending is not None  # noqa: S101 - for the type checker
+        if not tokens.is_trusted(self.account, self.login, self.pending):
+            return self.prove_again(self.pending)
         self.user.backend = backend_path
         return self.login_success()
+
+    def prove_again(self, pending: PendingLogin) -> HttpResponse:
+        """
+        Send somebody back to Spatio to prove who they are, whose sessions were all ended.
+
+        Whoever sits before another browser that is still signed in at Spatio must not come in by that.
+        """
+        tokens.discard(self.login, self.account)
+        return HttpResponseRedirect(replace(pending.ask, prompt=None, max_age=0).login_url(pending.next_url))
 
     def login_success(self) -> HttpResponse:
         """
         Sign the user in and go on. Always with a new session key, whoever was signed in here before.
 
         The grant is stored after ``auth.login``, which empties the session when another user held it, and the
-        grant that this session held before is dropped.
+        grant that this session held before is revoked.
         """
         self.signing_in = True
         before = self.request.session.get(tokens.SESSION_KEY)
         sessions.log_in(self.request, self.user)
         tokens.store(self.request, self.login, self.account)
         sessions.write(self.request.session)
-        tokens.drop(before)
+        tokens.replaced(before)
+        signed_in.send_robust(
+            sender=SpatioAccount,
+            request=self.request,
+            user=self.user,
+            account=self.account,
+            scopes=frozenset(self.login.scopes),
+        )
         response = self.onward()
-        if self.request.COOKIES.get(links.SIGNED_OUT_COOKIE):
-            response.delete_cookie(links.SIGNED_OUT_COOKIE, samesite="Lax")
+        for name in (links.SIGNED_OUT_COOKIE, links.AGAIN_COOKIE, links.INTERRUPTED_COOKIE):
+            if name in self.request.COOKIES:
+                response.delete_cookie(name, samesite="Lax")
         return response
 
     def connect(self, request: HttpRequest) -> HttpResponse:
@@ -261,9 +301,9 @@ class CallbackView(SpatioView, OIDCAuthenticationCallbackView):  # type: ignore[
         try:
             sessions.renew_key(request.session)
         except Exception:
-            tokens.drop(grant.handle)  # the session goes on as it was
+            tokens.drop(grant.handle, "replaced")  # the session goes on as it was
             raise
-        tokens.drop(before)
+        tokens.replaced(before)
         messages.success(request, _("Your Spatio account is connected."), fail_silently=True)
         return self.onward()
 
@@ -381,7 +421,7 @@ class LogoutView(SpatioView, OIDCLogoutView):  # type: ignore[misc]  # the paren
     http_method_names = ["post"]
 
     def post(self, request: HttpRequest) -> HttpResponse:
-        """End the local session; its grant is dropped with it."""
+        """End the local session, and have its grant revoked."""
         auth.logout(request)
         if "page_between" in request.POST:
             # Leads to a page that leads on to Spatio: as one chain of redirects, browsers hold it against a

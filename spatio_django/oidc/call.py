@@ -20,14 +20,19 @@ class Call:
     socket is shut down when the time is up, which wakes whoever waits on it: in the TLS handshake, in the
     headers or in the body.
 
+    Args:
+        seconds: From now.
+        send_by: On the monotonic clock: not a byte of the request is sent later. ``None``: whenever.
+
     Attributes:
         reused: The request went out on a connection that had served before.
         sent: Some of the request may have left this machine.
         finished: Nobody waits for it any more.
     """
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, seconds: float, *, send_by: float | None = None) -> None:
         self.ends_at = time.monotonic() + seconds
+        self._send_by = send_by
         self.reused = False
         self.sent = False
         self.finished = False
@@ -44,6 +49,11 @@ class Call:
     def expired(self) -> bool:
         """Whether time is up; then the call has failed, even if an answer could be read."""
         return self._expired or time.monotonic() >= self.ends_at
+
+    @property
+    def late(self) -> bool:
+        """Whether the request must not be sent any more. Looked at when everything else is ready."""
+        return self._send_by is not None and time.monotonic() > self._send_by
 
     def guard(self, connection: socket.socket) -> None:
         """

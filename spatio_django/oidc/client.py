@@ -1,15 +1,22 @@
 """Client: one method per step of the protocol, composed of the modules beside it."""
 
 import hashlib
+import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from spatio_django.exceptions import ConfigurationError, ProtocolViolation, SpatioError
+from spatio_django.exceptions import (
+    ConfigurationError,
+    InvalidToken,
+    ProtocolViolation,
+    ProviderUnavailable,
+    SpatioError,
+)
 from spatio_django.oidc.cache import Documents
 from spatio_django.oidc.discovery import ProviderMetadata, fetch_metadata, fetch_registration_endpoint
-from spatio_django.oidc.id_token import check_id_token
+from spatio_django.oidc.id_token import check_id_token, check_refreshed_id_token
 from spatio_django.oidc.registration import (
     REGISTRATION_LIMIT,
     AuthMethod,
@@ -17,12 +24,24 @@ from spatio_django.oidc.registration import (
     ClientMetadata,
     Management,
 )
-from spatio_django.oidc.responses import TOKEN_LIMIT, USERINFO_LIMIT, TokenResponse, userinfo_claims
+from spatio_django.oidc.responses import (
+    TOKEN_LIMIT,
+    USERINFO_LIMIT,
+    RefreshResponse,
+    TokenResponse,
+    judge_revocation,
+    userinfo_claims,
+)
 from spatio_django.oidc.secret import Secret
 from spatio_django.oidc.urls import origin, require_safe_url
 
 if TYPE_CHECKING:
     from spatio_django.oidc.http import Http
+
+logger = logging.getLogger("spatio_django")
+
+#: Seconds for one refresh. Longer than other calls may take: giving up does not undo a rotation.
+REFRESH_TIMEOUT = 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,6 +128,99 @@ class Client:
         endpoint = self.metadata().token_endpoint
         answer = self._http.post_form(endpoint, fields, basic=basic, limit=TOKEN_LIMIT)
         return TokenResponse.from_answer(answer)
+
+    def refresh(
+        self, credentials: ClientCredentials, refresh_token: Secret, *, send_by: float | None = None
+    ) -> RefreshResponse:
+        """
+        Exchange a refresh token for its successors. Where these rotate it works once: never repeated here.
+
+        On a connection of its own, so that none can have been closed by the provider at that very moment.
+
+        Args:
+            credentials: Sent in the one way that was registered.
+            refresh_token: The newest of its grant.
+            send_by: Moment on the monotonic clock after which nothing is sent; see
+                :meth:`~spatio_django.oidc.http.Http.post_form`.
+
+        Raises:
+            ConfigurationError: ``client_secret``, if the registered way needs one.
+            ProviderUnavailable, ProviderRefused, ProtocolViolation: As
+                :meth:`~spatio_django.oidc.responses.RefreshResponse.from_answer`.
+
+        RFC 6749 §6, OpenID Connect Core 1.0 §12.
+        """
+        fields: dict[str, str | Secret] = {"grant_type": "refresh_token", "refresh_token": refresh_token}
+        basic = _authenticate(credentials, fields)
+        answer = self._http.post_form(
+            self.metadata().token_endpoint,
+            fields,
+            basic=basic,
+            limit=TOKEN_LIMIT,
+            timeout=REFRESH_TIMEOUT,
+            send_by=send_by,
+            fresh=True,
+        )
+        return RefreshResponse.from_answer(answer)
+
+    def check_refreshed_id_token(self, id_token: Secret, *, original: Mapping[str, Any]) -> None:
+        """
+        Return unless an ID token that came with a refresh is about somebody else, or is none.
+
+        Nothing is taken from it. A signature that can't be told, because a key was just rotated and is not to
+        be had yet, is not held against it as long as it says the right things.
+
+        Args:
+            original: The claims kept of the ID token of the sign-in.
+
+        Raises:
+            InvalidToken: As :func:`~spatio_django.oidc.jose.verify` but ``kid`` and ``signature``, and as
+                :func:`~spatio_django.oidc.id_token.check_refreshed_id_token`.
+
+        OpenID Connect Core 1.0 §12.2.
+        """
+        from spatio_django.oidc import jose, keys  # here: as above
+
+        claims = jose.unverified_claims(id_token)
+        if claims is None:
+            raise InvalidToken("Not a compact JWS.", code="malformed")
+        check_refreshed_id_token(claims, original=original)
+        try:
+            keys.verify(
+                id_token, jwks_uri=self.metadata().jwks_uri, documents=self._documents, http=self._http
+            )
+        except InvalidToken as error:
+            if error.code not in keys.ROTATED:
+                raise
+            logger.warning("The signature of a refreshed ID token can't be told: %s", error.code)
+        except (ProviderUnavailable, ProtocolViolation) as error:
+            logger.warning("The signature of a refreshed ID token can't be told: %s", error.code)
+
+    def revoke(self, credentials: ClientCredentials, token: Secret, *, timeout: float | None = None) -> None:
+        """
+        Have a token revoked. May be repeated.
+
+        Without a hint: Spatio takes the token alone, and a provider has to look further than the hint anyway.
+        With our credentials, which Spatio does not ask for and RFC 7009 demands.
+
+        Args:
+            credentials: Sent in the one way that was registered.
+            token: A refresh token, or an access token.
+            timeout: Seconds for this call instead of the usual.
+
+        Raises:
+            ConfigurationError: ``client_secret``, if the registered way needs one.
+            ProviderUnavailable, ProviderRefused, ProtocolViolation: As
+                :func:`~spatio_django.oidc.responses.judge_revocation`; ``revocation_endpoint``, without one.
+
+        RFC 7009 §2.
+        """
+        endpoint = _required("revocation_endpoint", self.metadata().revocation_endpoint)
+        fields: dict[str, str | Secret] = {"token": token}
+        basic = _authenticate(credentials, fields)
+        judge_revocation(
+            self._http.post_form(endpoint, fields, basic=basic, limit=TOKEN_LIMIT, timeout=timeout)
+        )
 
     def verify_id_token(
         self,

@@ -9,6 +9,7 @@ code           class                    when
 unreachable    ``ProviderUnavailable``  no connection: name lookup, refused, proxy, no thread to be had
 tls            ``ProviderUnavailable``  the handshake failed, or the certificate does not hold
 timeout        ``ProviderUnavailable``  not finished in time, counted from the call to the last byte
+late           ``ProviderUnavailable``  ready to send only after the caller's ``send_by``; nothing was sent
 interrupted    ``ProviderUnavailable``  the connection broke, or what came was not HTTP, or its head endless
 insecure_url   ``ProtocolViolation``    not https, see :func:`~spatio_django.oidc.urls.require_safe_url`
 redirect       ``ProtocolViolation``    a 3xx: following it could take a secret to another host
@@ -127,6 +128,7 @@ class Http:
         limit: int,
         basic: tuple[str, Secret] | None = None,
         timeout: float | None = None,
+        send_by: float | None = None,
         fresh: bool = False,
     ) -> Answer:
         """
@@ -138,6 +140,8 @@ class Http:
             limit: As in :meth:`get`.
             basic: Client id and secret for HTTP Basic, each form-encoded first (RFC 6749 §2.3.1).
             timeout: As in :meth:`get`.
+            send_by: Give up rather than send later than this, on the monotonic clock: what the caller knew
+                when it decided to send may not hold any more.
             fresh: Use a new connection and close it afterwards: nothing can go wrong with its past.
 
         Raises:
@@ -150,7 +154,7 @@ class Http:
             body=message.form(fields),
             content_type="application/x-www-form-urlencoded",
         )
-        return self._send(request, limit=limit, timeout=timeout, fresh=fresh)
+        return self._send(request, limit=limit, timeout=timeout, send_by=send_by, fresh=fresh)
 
     def post_json(
         self, url: str, document: Mapping[str, Any], *, limit: int, timeout: float | None = None
@@ -198,10 +202,18 @@ class Http:
         if channel is not None:
             channel.adapter.close()
 
-    def _send(self, request: Message, *, limit: int, timeout: float | None, fresh: bool = False) -> Answer:
+    def _send(
+        self,
+        request: Message,
+        *,
+        limit: int,
+        timeout: float | None,
+        send_by: float | None = None,
+        fresh: bool = False,
+    ) -> Answer:
         require_safe_url(request.url, member="url")
         channel = self._channel()
-        call = Call(self._timeout if timeout is None else timeout)
+        call = Call(self._timeout if timeout is None else timeout, send_by=send_by)
         try:
             outcome = self._attempt(request, channel, call, limit=limit, fresh=fresh)
             if request.method == "GET" and call.reused and _broke(outcome):
@@ -238,6 +250,10 @@ class Http:
             )
             with closing(response):
                 outcome = _read(response, limit=limit, endpoint=endpoint)
+        except TooLate:
+            return ProviderUnavailable(
+                "It took too long to connect.", code="late", endpoint=endpoint, sent=False
+            )
         except (
             urllib3.exceptions.HTTPError,
             http.client.HTTPException,
@@ -276,6 +292,10 @@ class _Channel:
         self.dialer = Dialer()
 
 
+class TooLate(Exception):
+    """The request was ready to be sent only after ``send_by``."""
+
+
 class _Current(threading.local):
     """The call that this thread is making; urllib3 leaves no other way to hand it to a connection."""
 
@@ -309,6 +329,8 @@ class _Connection(urllib3.connection.HTTPConnection):
         elif self._used_at:
             call.reused = True
             call.guard(self.sock)
+        if call.late:
+            raise TooLate
         self._used_at = time.monotonic()
         call.sent = True
         # Head and body leave in one piece: one system call, one TLS record, one packet.

@@ -72,6 +72,38 @@ def check_id_token(
         _check_at_hash(claims["at_hash"], access_token)
 
 
+def check_refreshed_id_token(claims: Mapping[str, Any], *, original: Mapping[str, Any]) -> None:
+    """
+    Return if *claims*, which came with a refresh, are about the person and the client of the first ID token.
+
+    Nothing is taken from such a token, so its times need no check: providers differ in what they write there.
+
+    Args:
+        original: ``iss``, ``sub``, ``aud`` and ``azp`` of the ID token that came with the sign-in.
+
+    Raises:
+        InvalidToken: ``iss``, ``sub``, ``aud`` or ``azp``: another identity.
+
+    OpenID Connect Core 1.0 §12.2.
+    """
+    for name in ("iss", "sub"):
+        if claims.get(name) != original.get(name):
+            raise _bad(name)
+    if set(_audiences(claims)) != set(_audiences(original)):
+        raise _bad("aud")
+    # Where the first had none, one that names the only audience says nothing new.
+    if claims.get("azp", original.get("azp")) not in {original.get("azp"), *_audiences(original)}:
+        raise _bad("azp")
+
+
+def _audiences(claims: Mapping[str, Any]) -> tuple[str, ...]:
+    audience = claims.get("aud")
+    members = audience if isinstance(audience, list) else [audience]
+    if not members or not all(isinstance(member, str) for member in members):
+        raise _bad("aud")
+    return tuple(members)
+
+
 def check_subject(subject: object) -> str:
     """
     Return *subject* if it can name a person: 1 to 255 characters, none of them a control or a surrogate.

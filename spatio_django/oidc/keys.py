@@ -18,8 +18,8 @@ KEY_REFETCH_INTERVAL = 60.0
 #: Bytes. A key has about 500.
 JWKS_LIMIT = 128 * 1024
 
-# What a just-rotated key looks like; ``signature`` where the provider uses one kid, or none, for all keys.
-_ROTATED = frozenset({"kid", "signature"})
+#: What a just-rotated key looks like; ``signature`` where the provider uses one kid, or none, for all keys.
+ROTATED = frozenset({"kid", "signature"})
 
 
 def verify(token: Secret, *, jwks_uri: str, documents: Documents, http: "Http") -> dict[str, Any]:
@@ -41,7 +41,7 @@ def verify(token: Secret, *, jwks_uri: str, documents: Documents, http: "Http") 
     try:
         return jose.verify(token, copy.read(KeySet.from_document))
     except InvalidToken as error:
-        if error.code not in _ROTATED:
+        if error.code not in ROTATED:
             raise
         newer = documents.newer(name, fetch, than=copy, interval=KEY_REFETCH_INTERVAL)
         if newer is None:

@@ -1,14 +1,18 @@
 """What the token and userinfo endpoints answer, judged into values."""
 
+import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, ParamSpec, Self, TypeVar
 
-from spatio_django.exceptions import ProtocolViolation
+from spatio_django.exceptions import ProtocolViolation, ProviderRefused
 from spatio_django.oidc.answer import Answer
 from spatio_django.oidc.refusal import refusal
 from spatio_django.oidc.secret import Secret
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 #: Bytes. Three tokens of 16 KiB, and room.
 TOKEN_LIMIT = 64 * 1024
@@ -18,6 +22,7 @@ USERINFO_LIMIT = 64 * 1024
 MAX_EXPIRES_IN = 2**32 - 1
 
 _HEADER_SAFE = re.compile(r"[\x21-\x7e]{1,8192}")
+_ANYTHING = re.compile(r"[^\ud800-\udfff]{1,16384}")  # but halves of characters, which can't be sent
 _PRINTABLE = re.compile(r"[\x20-\x7e]{1,16384}")  # RFC 6749 §A.17
 
 
@@ -79,6 +84,84 @@ class TokenResponse:
             id_token=None if id_token is None else Secret(id_token),
             scope=scopes(document),
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RefreshResponse:
+    """
+    What a refresh brought: the successor of a token that may be used up by now.
+
+    Attributes:
+        access_token: Opaque; fits into a header.
+        expires_in: Seconds, at least 1; ``None`` if the provider did not say, or nothing that makes sense.
+        refresh_token: ``None`` means that the old one goes on (RFC 6749 §6).
+        id_token: Not verified.
+        scope: ``None`` means "as before".
+    """
+
+    access_token: Secret
+    expires_in: int | None = None
+    refresh_token: Secret | None = None
+    id_token: Secret | None = None
+    scope: tuple[str, ...] | None = None
+
+    @classmethod
+    def from_answer(cls, answer: Answer) -> Self:
+        """
+        Judge the answer to a refresh, leniently: to throw it away may be to lose the only good refresh token.
+
+        All that is needed is an access token. A member that makes no sense counts as absent.
+
+        Raises:
+            ProviderUnavailable: ``rate_limited`` or ``bad_status``.
+            ProviderRefused: The OAuth error of any 4xx, and of a 200 that has one.
+            ProtocolViolation: ``not_json``, ``bad_status`` or ``access_token``.
+
+        RFC 6749 §5 and §6.
+        """
+        answer.require_available()
+        raise_refusal(answer)
+        if not 200 <= answer.status < 300:
+            raise answer.unexpected()
+        document = _lenient_object(answer)
+        access_token = _lenient(text, document, "access_token", _HEADER_SAFE)
+        if access_token is None:
+            error = document.get("error")
+            if error is not None and error != "":
+                raise refusal(error, document.get("error_description"), status=answer.status)
+            raise bad_member("access_token")
+        refresh_token = _lenient(text, document, "refresh_token", _ANYTHING)
+        id_token = _lenient(text, document, "id_token", _PRINTABLE)
+        return cls(
+            access_token=Secret(access_token),
+            # 0 would have every request refresh again.
+            expires_in=_lenient(_seconds, document.get("expires_in")) or None,
+            refresh_token=None if refresh_token is None else Secret(refresh_token),
+            id_token=None if id_token is None else Secret(id_token),
+            scope=_lenient(scopes, document) or None,
+        )
+
+
+def judge_revocation(answer: Answer) -> None:
+    """
+    Return if the provider has revoked the token, did not know it, or never will revoke its kind.
+
+    Raises:
+        ProviderUnavailable: ``rate_limited`` or ``bad_status``; the token still exists (RFC 7009 §2.2.1).
+        ProviderRefused: Any other OAuth error.
+        ProtocolViolation: ``bad_status``.
+
+    RFC 7009 §2.2.
+    """
+    answer.require_available()
+    try:
+        raise_refusal(answer)
+    except ProviderRefused as error:
+        if error.code != "unsupported_token_type":
+            raise
+        return
+    if not 200 <= answer.status < 300:
+        raise answer.unexpected()
 
 
 def userinfo_claims(answer: Answer, *, subject: str) -> dict[str, Any]:
@@ -158,6 +241,23 @@ def scopes(document: Mapping[str, Any]) -> tuple[str, ...] | None:
     if not isinstance(value, str):
         raise bad_member("scope")
     return tuple(value.split())
+
+
+def _lenient(read: Callable[P, T | None], *args: P.args, **kwargs: P.kwargs) -> T | None:
+    """Take what makes no sense as absent."""
+    try:
+        return read(*args, **kwargs)
+    except ProtocolViolation:
+        return None
+
+
+def _lenient_object(answer: Answer) -> dict[str, Any]:
+    """Return the JSON object in the body, by Python's idea of JSON, to which NaN belongs."""
+    try:
+        document = json.loads(answer.body)
+    except (ValueError, RecursionError):
+        document = None
+    return document if isinstance(document, dict) else answer.json_object()
 
 
 def bad_member(name: str) -> ProtocolViolation:

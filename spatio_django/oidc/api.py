@@ -1,0 +1,151 @@
+"""ApiSession: requests' session for the provider's API, which knows when and where to send a token."""
+
+import os
+import ssl
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import requests
+import requests.adapters
+import requests.utils
+from requests import Response
+
+from spatio_django import __version__
+from spatio_django.exceptions import ConfigurationError, ProtocolViolation, SessionEnded, TokenUnavailable
+from spatio_django.oidc import message
+from spatio_django.oidc.secret import Secret
+from spatio_django.oidc.urls import is_loopback, origin, require_safe_url
+
+__all__ = ["ApiSession", "Response"]
+
+#: Seconds to connect, and between two bytes. An API may stream for as long as it likes.
+TIMEOUT = (5.0, 30.0)
+POOL_SIZE = 32
+
+
+class ApiSession(requests.Session):
+    """
+    Calls on somebody's behalf.
+
+    The access token is added to requests for *origins*, over https, and to nothing else, redirects included.
+    A 401 has the token renewed, once, and the request sent again, once, if its body can be. Certificates are
+    always checked; the environment (``~/.netrc``, proxies) is not read.
+
+    Args:
+        token: Gives the access token; called with the one that was rejected, it gives another.
+        origins: Such as ``https://api.spatio.app``.
+        proxy: URL of a proxy for everything but loopback hosts.
+
+    Raises:
+        ConfigurationError: ``api_origins``, if one is not https (or a loopback one).
+
+    RFC 6750 §2.1 and §3.
+    """
+
+    def __init__(
+        self, *, token: Callable[[Secret | None], Secret], origins: Iterable[str], proxy: str | None
+    ) -> None:
+        super().__init__()
+        self._token = token
+        self._origins = frozenset(map(_checked_origin, origins))
+        self._proxy = proxy
+        self.trust_env = False
+        self.headers["User-Agent"] = f"spatio-django/{__version__}"
+        self._sent = Secret("")
+        for scheme in ("https://", "http://"):
+            self.mount(scheme, _adapter())
+
+    def send(self, request: requests.PreparedRequest, **kwargs: Any) -> Response:
+        """
+        Send *request*, and each redirect that follows from it.
+
+        Raises:
+            SessionEnded, TokenUnavailable: There is no access token to send.
+        """
+        kwargs.setdefault("timeout", None)
+        kwargs["timeout"] = kwargs["timeout"] or TIMEOUT
+        url = request.url or ""
+        if self._proxy and not is_loopback(url):
+            kwargs["proxies"] = {"http": self._proxy, "https": self._proxy}
+        if not self._is_ours(request, url):
+            return super().send(request, **kwargs)
+        token = self._token(None)
+        self._authorize(request, token)
+        response = super().send(request, **kwargs)
+        if response.status_code != 401 or response.history or not _rewound(request):
+            return response
+        try:
+            renewed = self._token(token)
+        except SessionEnded:
+            raise
+        except TokenUnavailable:
+            return response
+        response.close()
+        self._authorize(request, renewed)
+        return super().send(request, **kwargs)
+
+    def close(self) -> None:
+        """Do nothing: connections belong to the process."""
+
+    def _is_ours(self, request: requests.PreparedRequest, url: str) -> bool:
+        """Tell whether the access token belongs on *request*; take it off if a redirect brought it along."""
+        header = request.headers.get("Authorization")
+        if header is not None and Secret(str(header)) != self._sent:
+            return False  # the caller's own
+        request.headers.pop("Authorization", None)
+        return origin(url) in self._origins
+
+    def _authorize(self, request: requests.PreparedRequest, token: Secret) -> None:
+        self._sent = message.bearer(token)
+        request.headers["Authorization"] = self._sent.reveal()
+
+
+def _checked_origin(url: str) -> tuple[str, str | None, int | None]:
+    try:
+        return origin(require_safe_url(url, member="SPATIO_API_ORIGINS"))
+    except ProtocolViolation as error:
+        raise ConfigurationError(str(error), code="api_origins") from None
+
+
+def _rewound(request: requests.PreparedRequest) -> bool:
+    """Put the body back to its beginning; ``False`` if it can be read only once."""
+    if request._body_position is None:  # type: ignore[attr-defined]  # noqa: SLF001 - as rewind_body() does
+        return not hasattr(request.body, "__next__")
+    try:
+        requests.utils.rewind_body(request)
+    except requests.exceptions.UnrewindableBodyError:
+        return False
+    return True
+
+
+class _Adapter(requests.adapters.HTTPAdapter):
+    """requests' adapter with one TLS context for all connections, so that certificates are read once."""
+
+    def __init__(self) -> None:
+        self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # checks chain and host name by default
+        self._context.minimum_version = ssl.TLSVersion.TLSv1_2
+        self._context.load_verify_locations(requests.utils.DEFAULT_CA_BUNDLE_PATH)
+        super().__init__(pool_connections=8, pool_maxsize=POOL_SIZE)
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        super().init_poolmanager(*args, **kwargs, ssl_context=self._context)
+
+    def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
+        contexts = {"ssl_context": self._context, "proxy_ssl_context": self._context}
+        return super().proxy_manager_for(proxy, **kwargs, **contexts)
+
+    def build_connection_pool_key_attributes(self, request: Any, verify: Any, cert: Any = None) -> Any:
+        # With verify=False requests would switch the checks off, and with True read the certificates again.
+        host, pool = super().build_connection_pool_key_attributes(request, True, cert)
+        return host, {name: value for name, value in pool.items() if not name.startswith("ca_cert")}
+
+    def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> None:
+        conn.cert_reqs = "CERT_REQUIRED"
+
+
+_adapters: dict[int, _Adapter] = {}
+
+
+def _adapter() -> _Adapter:
+    # By process: after a fork the parent's connections are not ours.
+    return _adapters.get(os.getpid()) or _adapters.setdefault(os.getpid(), _Adapter())

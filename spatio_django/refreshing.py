@@ -1,0 +1,571 @@
+"""
+One refresh at a time per grant, on any number of threads, processes and hosts, and no successor lost.
+
+A rotating refresh token works once. Used twice it may end the grant; used once and its successor not stored,
+it ends as well. So the row decides who may send it:
+
+1. **Claim.** One conditional ``UPDATE``, committed by itself, puts a lease on the row. Whoever changed one
+   row may send; everybody else, and everybody whose database failed, may not.
+2. **Send**, within :data:`SEND_WITHIN` of the claim, so that a process that was stopped in between can't send
+   what somebody else has sent meanwhile. The lease outlives the call and the storing.
+3. **Store first, judge later**, over the generation that was claimed, again and again on new connections
+   until :data:`STORE_WITHIN`. A grant that was ended meanwhile has the successor revoked.
+
+Times are the database's. Nothing here holds a transaction open while a socket is; inside a transaction of the
+caller all of it happens in another thread, on another connection, because a rollback would lose the
+successor. What can't be known (no answer came) is tried again after a pause, and then told by Spatio.
+"""
+
+import asyncio
+import logging
+import os
+import random
+import secrets
+import time
+import zlib
+from concurrent.futures import Future
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from asgiref.sync import sync_to_async
+from django.db import Error, connections, router
+
+from spatio_django import registration, revocation
+from spatio_django.breaker import Breaker
+from spatio_django.conf import conf
+from spatio_django.exceptions import (
+    ConfigurationError,
+    InvalidToken,
+    ProtocolViolation,
+    ProviderRefused,
+    ProviderUnavailable,
+    SessionEnded,
+    SpatioError,
+    TokenUnavailable,
+    Undecryptable,
+)
+from spatio_django.models import DatabaseNow, GrantState, SpatioToken, TokenQuerySet, from_now
+from spatio_django.oidc.responses import RefreshResponse
+from spatio_django.oidc.secret import Secret
+from spatio_django.provider import get_client
+from spatio_django.signals import grant_refreshed
+from spatio_django.threads import beside, in_test_case, in_transaction
+
+if TYPE_CHECKING:
+    from spatio_django.oidc.client import Client
+
+logger = logging.getLogger("spatio_django")
+
+#: Seconds before its end from which a token is refreshed; a quarter of its life if that is less.
+MAX_WINDOW = 120.0
+#: By how much of it that differs from grant to grant, so that they don't all come at once.
+JITTER = 0.2
+#: Part of a token's life that a caller may ask to be left; of more, each call would refresh.
+MAX_MIN_TTL = 0.75
+#: Seconds after the claim in which the request must leave.
+SEND_WITHIN = 3.0
+#: Seconds in which the successor must be stored.
+STORE_WITHIN = 12.0
+#: Seconds of a lease: the call's deadline (10), the storing, and a guard of 3.
+LEASE = 25.0
+#: Seconds to wait for another's refresh.
+WAIT = 12.0
+#: Seconds between looks at a row that another holds, at first and at most.
+FIRST_LOOK, LAST_LOOK = 0.025, 0.2
+#: Seconds between attempts at most. It bounds how long an outage is felt after its end, and with the doubling
+#: from 2 on it means six attempts in a minute.
+LAST_PAUSE = 24.0
+#: Seconds of a provider's ``Retry-After`` that are honoured.
+MAX_RETRY_AFTER = 300.0
+
+#: What a provider says about this site, and not about the grant: an operator must act.
+OPERATOR_ERRORS = frozenset({"invalid_client", "unauthorized_client"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Need:
+    """
+    What a caller needs of an access token.
+
+    Attributes:
+        min_ttl: Seconds that it must still live.
+        rejected: A token that an API did not take, so that it is no good whatever its expiry says.
+        wait: Whether to wait for another's refresh.
+    """
+
+    min_ttl: float = 0.0
+    rejected: Secret | None = None
+    wait: bool = True
+
+    def is_met_by(self, grant: SpatioToken) -> bool:
+        """Tell whether there is no reason to refresh."""
+        return self._lasts(grant, max(window(grant), self._min_ttl(grant)))
+
+    def can_do_with(self, grant: SpatioToken) -> bool:
+        """Tell whether the token can be used, though it would better be refreshed."""
+        return self._lasts(grant, self._min_ttl(grant))
+
+    def _min_ttl(self, grant: SpatioToken) -> float:
+        most = self.min_ttl if grant.ttl_ms is None else MAX_MIN_TTL * grant.ttl_ms / 1000
+        return min(self.min_ttl, most)
+
+    def _lasts(self, grant: SpatioToken, seconds: float) -> bool:
+        if self.rejected is not None and grant.access_token == self.rejected:
+            return False
+        return grant.seconds_left is None or grant.seconds_left > seconds
+
+
+def window(grant: SpatioToken) -> float:
+    """Give the seconds before the token's end in which to refresh it; the same for all who look at it."""
+    longest = MAX_WINDOW if grant.ttl_ms is None else min(MAX_WINDOW, grant.ttl_ms / 4000)
+    spread = zlib.crc32(f"{grant.pk}:{grant.generation}".encode()) / 0xFFFFFFFF
+    return longest * (1 - JITTER + 2 * JITTER * spread)
+
+
+def fresh(grant: SpatioToken, need: Need) -> SpatioToken:
+    """
+    Give *grant* with an access token as needed, refreshed if it is time.
+
+    No query and no call if it is not. Safe inside a transaction.
+
+    Args:
+        grant: Active, read ``with_clock()`` from the database that it is written to.
+
+    Raises:
+        SessionEnded: ``invalid_grant``, ``signed_out``, ``other_identity``, ``other_issuer`` or
+            ``undecryptable``: it is over.
+        TokenUnavailable: ``unavailable``, ``busy``, ``database``, ``in_transaction``, ``not_registered`` or
+            ``expired``: perhaps later.
+    """
+    try:
+        if need.is_met_by(grant):
+            return grant
+        return _flown(grant, need)
+    except SessionEnded:
+        raise
+    except Undecryptable as error:
+        # Spatio is not called: on a copy of the database, that would use up the original's refresh token.
+        raise SessionEnded(str(error), code=error.code) from None
+    except TokenUnavailable:
+        if need.can_do_with(grant):
+            return grant
+        raise
+
+
+async def afresh(grant: SpatioToken, need: Need) -> SpatioToken:
+    """
+    Do as :func:`fresh` in an event loop: a refresh is done in a thread, which a cancelled task leaves alone.
+
+    Raises:
+        SessionEnded, TokenUnavailable: As :func:`fresh`.
+    """
+    try:
+        if need.is_met_by(grant):
+            return grant
+    except Undecryptable as error:
+        raise SessionEnded(str(error), code=error.code) from None
+    if await sync_to_async(in_test_case)(_alias()):
+        return await sync_to_async(fresh)(grant, need)
+    try:
+        refreshed = beside(partial(fresh, grant, need))
+    except RuntimeError:
+        raise _no_thread() from None
+    return await asyncio.shield(asyncio.wrap_future(refreshed))
+
+
+#: Refreshes of this process that are under way, by grant. Others wait for what they bring.
+_flights: "dict[int, Future[SpatioToken]]" = {}
+
+
+def _flown(grant: SpatioToken, need: Need) -> SpatioToken:
+    """Refresh *grant*, or wait for somebody in this process who does."""
+    if not grant.refresh_ciphertext:
+        raise TokenUnavailable("The access token is used up, and there is no refresh token.", code="expired")
+    alias = _alias()
+    aside = in_transaction(alias)
+    if aside and connections[alias].vendor == "sqlite":
+        # A second connection would wait for the first, which waits for us; and its commit would make the
+        # first one's next write fail.
+        raise TokenUnavailable(
+            "With SQLite, tokens are not refreshed inside a transaction.", code="in_transaction"
+        )
+    gives_up = time.monotonic() + WAIT + 1
+    while True:
+        mine: Future[SpatioToken] = Future()
+        flight = _flights.setdefault(grant.pk, mine)
+        if flight is mine:
+            return _aside(mine, grant, need) if aside else _lead(mine, grant, need)
+        if need.can_do_with(grant) or not need.wait or time.monotonic() >= gives_up:
+            raise _busy()
+        try:
+            grant = _result(flight, gives_up - time.monotonic())
+        except TokenUnavailable as error:
+            if error.code != "busy":  # one that did not want to wait says nothing about us
+                raise
+        if need.is_met_by(grant):
+            return grant
+
+
+def _aside(mine: "Future[SpatioToken]", grant: SpatioToken, need: Need) -> SpatioToken:
+    """Lead in another thread. The transaction here may not see what it stores, so what it gives counts."""
+    try:
+        flight = beside(partial(_lead, mine, grant, need))
+    except RuntimeError:
+        del _flights[grant.pk]
+        mine.set_exception(_busy())
+        raise _no_thread() from None
+    return _result(flight, LEASE)
+
+
+def _result(flight: "Future[SpatioToken]", seconds: float) -> SpatioToken:
+    try:
+        return flight.result(max(seconds, 0.0))
+    except TimeoutError:
+        raise _busy() from None
+    except TokenUnavailable as error:
+        # A copy: a traceback belongs to one thread.
+        raise type(error)(str(error), code=error.code) from None
+
+
+def _lead(flight: "Future[SpatioToken]", grant: SpatioToken, need: Need) -> SpatioToken:
+    """Do the work that others of this process wait for."""
+    try:
+        result = _advance(grant, need)
+    except Error:
+        logger.exception("The database failed around a refresh.")
+        failure = TokenUnavailable("The database can't be used.", code="database")
+        del _flights[grant.pk]
+        flight.set_exception(failure)
+        raise failure from None
+    except BaseException as error:
+        del _flights[grant.pk]
+        # What only concerns this caller (an interrupt, a fault of the site's) has the others try themselves.
+        flight.set_exception(error if isinstance(error, SpatioError) else _busy())
+        raise
+    del _flights[grant.pk]
+    flight.set_result(result)
+    return result
+
+
+def _advance(grant: SpatioToken, need: Need) -> SpatioToken:
+    """Refresh *grant*, or wait for another process that does, until it is as needed."""
+    gives_up = time.monotonic() + WAIT
+    look = FIRST_LOOK
+    while not need.is_met_by(grant):
+        now = 1000 * grant.now
+        if grant.retry_at_ms > now:
+            raise TokenUnavailable("Spatio did not answer a moment ago.", code="unavailable")
+        is_held = grant.lease_id != "" and grant.lease_until_ms >= now
+        if is_held and (need.can_do_with(grant) or not need.wait):
+            raise _busy()
+        refreshed = None if is_held else _attempt(grant)
+        if refreshed is not None:
+            return refreshed
+        if time.monotonic() >= gives_up:
+            raise _busy()
+        time.sleep(random.uniform(FIRST_LOOK / 2, look))  # noqa: S311
+        look = min(2 * look, LAST_LOOK)
+        grant = _reread(grant)
+    return grant
+
+
+def _busy() -> TokenUnavailable:
+    return TokenUnavailable("The access token is being refreshed elsewhere.", code="busy")
+
+
+def _no_thread() -> TokenUnavailable:
+    return TokenUnavailable("There is no thread to refresh the access token in.", code="busy")
+
+
+def _reread(grant: SpatioToken) -> SpatioToken:
+    """Read the row again, from where it is written."""
+    again = _rows().with_clock().select_related("account__user").filter(pk=grant.pk).first()
+    if again is None or again.state != GrantState.ACTIVE:
+        reason = again.ended if again else "deleted"
+        code = reason if reason in {"invalid_grant", "other_identity"} else "signed_out"
+        raise SessionEnded("The grant is over.", code=code, reason=reason)
+    return again
+
+
+def _attempt(grant: SpatioToken) -> SpatioToken | None:
+    """
+    Claim, send, store.
+
+    Returns:
+        The refreshed grant; ``None`` if the row has to be looked at again.
+    """
+    if grant.account.issuer != conf.SPATIO_ISSUER:
+        raise SessionEnded("The grant is another issuer's than SPATIO_ISSUER.", code="other_issuer")
+    refresh_token = grant.refresh_token
+    assert refresh_token is not None  # noqa: S101 - asked before: for the type checker
+    breaker = _breaker()
+    # What may take long comes before the claim.
+    client = get_client()
+    try:
+        client.metadata()
+        registered = registration.of_client(grant.client_id)
+    except (ProviderUnavailable, ProtocolViolation) as error:
+        breaker.failed()
+        _log_failure(grant, error)
+        raise TokenUnavailable("Spatio's metadata can't be had.", code="unavailable") from None
+    except SpatioError as error:
+        _log_failure(grant, error)
+        registered = None
+    if registered is None:
+        raise TokenUnavailable("The client of this grant is not registered.", code="not_registered")
+    if not breaker.allows():
+        raise TokenUnavailable("Spatio does not answer right now.", code="unavailable")
+    lease, claimed_at = secrets.token_hex(16), time.monotonic()
+    if not _claim(grant, lease):
+        breaker.unused()
+        return None
+    send_by = claimed_at + SEND_WITHIN
+    asked_at = time.monotonic()
+    try:
+        answer = _ask(client, registered, refresh_token, send_by)
+    except SpatioError as error:
+        _note(breaker, client, error)
+        _failed(grant, lease, error)
+        return None
+    breaker.succeeded()
+    return _store(grant, answer, client=client, asked_at=asked_at)
+
+
+def _claim(grant: SpatioToken, lease: str) -> bool:
+    """Put a lease on the row; ``False`` if it is not ours, or if we can't know."""
+    free = _rows().filter(
+        pk=grant.pk,
+        generation=grant.generation,
+        state=GrantState.ACTIVE,
+        retry_at_ms__lte=DatabaseNow(),
+        lease_id=grant.lease_id,
+    )
+    values: dict[str, Any] = {"lease_id": lease, "lease_until_ms": from_now(LEASE)}
+    if grant.lease_id:
+        free = free.filter(lease_until_ms__lt=DatabaseNow())
+        values["in_doubt"] = True  # whoever held it did not say how it went
+    try:
+        return bool(free.update(**values))
+    except Error as error:
+        logger.warning("A refresh could not be claimed: %s", type(error).__name__)
+        _mend()
+        return False
+
+
+def _mend() -> None:
+    """Leave a connection that failed to whoever comes next as a new one."""
+    connection = connections[_alias()]
+    if not connection.in_atomic_block:
+        connection.close()
+
+
+def _ask(
+    client: "Client", registered: registration.Registration, token: Secret, send_by: float
+) -> RefreshResponse:
+    """
+    Send the refresh token.
+
+    A second time only if Spatio does not take the client's credentials, which another process has renewed: a
+    client that failed to authenticate has used nothing up (RFC 6749 §5.2).
+    """
+    try:
+        return client.refresh(registered.credentials, token, send_by=send_by)
+    except ProviderRefused as error:
+        renewed = registration.renewed(registered) if error.code == "invalid_client" else None
+        if renewed is None:
+            raise
+    return client.refresh(renewed.credentials, token, send_by=send_by)
+
+
+def _note(breaker: Breaker, client: "Client", error: SpatioError) -> None:
+    """Let the process know what one call told about the provider."""
+    if error.code == "late":
+        breaker.unused()
+    elif isinstance(error, ProviderUnavailable | ProtocolViolation):
+        breaker.failed()
+        client.doubt_metadata()
+    elif error.code in OPERATOR_ERRORS or isinstance(error, ConfigurationError):
+        breaker.failed(at_once=True)
+    else:
+        breaker.succeeded()
+
+
+def _failed(grant: SpatioToken, lease: str, error: SpatioError) -> None:
+    """
+    Give the lease back, and say when to try again. What a client can survive ends no session.
+
+    Raises:
+        SessionEnded: ``invalid_grant``, if that is what Spatio says about the newest refresh token.
+        TokenUnavailable: ``unavailable``.
+    """
+    status = error.context.get("status")
+    if error.code == "invalid_grant" and isinstance(error, ProviderRefused) and status in {400, 401}:
+        # No row: somebody has refreshed it meanwhile, or ended it. What is there counts.
+        if revocation.mark_ended(grant, "invalid_grant", using=_alias(), state=GrantState.DEAD):
+            raise SessionEnded("Spatio has ended the grant.", code="invalid_grant")
+        return
+    ours = _rows().filter(pk=grant.pk, lease_id=lease)
+    if error.code == "late":
+        ours.update(lease_id="")
+        return
+    _log_failure(grant, error)
+    was_sent = not isinstance(error, ConfigurationError) and error.context.get("sent", True)
+    ambiguous = bool(was_sent) and not isinstance(error, ProviderRefused) and error.code != "rate_limited"
+    fails = grant.fails + 1
+    pause = min(2.0 ** min(fails, 10), LAST_PAUSE) * random.uniform(0.8, 1.2)  # noqa: S311
+    if isinstance(error, ProviderUnavailable) and error.retry_after is not None:
+        pause = max(pause, min(error.retry_after, MAX_RETRY_AFTER))
+    if ambiguous and grant.seconds_left is not None:
+        # It may be used up. There is no hurry to find out while its access token is good.
+        pause = max(pause, grant.seconds_left / 2)
+    ours.update(
+        lease_id="",
+        retry_at_ms=from_now(pause),
+        fails=fails,
+        in_doubt=ambiguous or grant.in_doubt or bool(grant.lease_id),
+    )
+    raise TokenUnavailable("Spatio could not renew the access token.", code="unavailable")
+
+
+def _store(
+    grant: SpatioToken, answer: RefreshResponse, *, client: "Client", asked_at: float
+) -> SpatioToken | None:
+    """Keep what a refresh brought, then judge it; ``None`` if the row has to be looked at again."""
+    ttl_ms = grant.ttl_ms if answer.expires_in is None else answer.expires_in * 1000
+    successor = SpatioToken(handle=grant.handle)
+    successor.access_token = answer.access_token
+    successor.refresh_token = answer.refresh_token
+    values = {
+        "access_ciphertext": successor.access_ciphertext,
+        "ttl_ms": ttl_ms,
+        "generation": grant.generation + 1,
+        "lease_id": "",
+        "retry_at_ms": 0,
+        "fails": 0,
+        "in_doubt": False,
+    }
+    if answer.refresh_token:
+        values["refresh_ciphertext"] = successor.refresh_ciphertext
+    if answer.scope:
+        values["scope"] = " ".join(answer.scope)
+    if not _stored(grant, values, asked_at=asked_at):
+        try:
+            _reread(grant)
+        except SessionEnded:
+            # Signed out while it was on its way: the successor must not outlive that.
+            revocation.discard(
+                grant,
+                refresh_token=answer.refresh_token,
+                access_token=answer.access_token,
+                expires_ms=None if ttl_ms is None else from_now(ttl_ms / 1000),
+            )
+            raise
+        return None
+    refreshed = _reread(grant)
+    if answer.id_token:
+        _judge(refreshed, answer.id_token, client)
+    logger.debug(
+        "Grant refreshed.", extra={"spatio": {"event": "grant_refreshed", "account": grant.account_id}}
+    )
+    grant_refreshed.send_robust(
+        sender=SpatioToken,
+        account=refreshed.account,
+        scopes=refreshed.scopes,
+        expires_in=None if ttl_ms is None else ttl_ms / 1000,
+    )
+    return refreshed
+
+
+def _stored(grant: SpatioToken, values: dict[str, Any], *, asked_at: float) -> bool:
+    """Write *values* over the generation they were made from, whatever it takes."""
+    gives_up, pause = time.monotonic() + STORE_WITHIN, 0.05
+    ours = _rows().filter(pk=grant.pk, generation=grant.generation, state=GrantState.ACTIVE)
+    while True:
+        ttl_ms = values["ttl_ms"]
+        # Counted from before the question: how long the answer took is not known better.
+        age = time.monotonic() - asked_at
+        expires_ms = None if ttl_ms is None else from_now(ttl_ms / 1000 - age)
+        try:
+            return bool(ours.update(expires_ms=expires_ms, **values))
+        except Error as error:
+            if time.monotonic() >= gives_up:
+                logger.critical("A refresh token was lost: it could not be stored.")
+                raise
+            logger.warning("Storing a refreshed grant is tried again: %s", type(error).__name__)
+        _mend()
+        time.sleep(pause)
+        pause = min(2 * pause, 1.0)
+
+
+def _judge(grant: SpatioToken, id_token: Secret, client: "Client") -> None:
+    """
+    End *grant* if its refreshed ID token is about somebody else (OpenID Connect Core §12.2).
+
+    Raises:
+        SessionEnded: ``other_identity``.
+    """
+    try:
+        client.check_refreshed_id_token(id_token, original=grant.id_token_claims)
+    except InvalidToken as error:
+        logger.error(  # noqa: TRY400 - no traceback: what matters is said
+            "A refreshed ID token does not hold: %s",
+            error.code,
+            extra={"spatio": {"event": "other_identity", "account": grant.account_id, "code": error.code}},
+        )
+        try:
+            revocation.end(grant.pk, "other_identity")
+        except Error:
+            logger.exception("A grant that must end could not be ended.")
+        raise SessionEnded("A refreshed ID token is about somebody else.", code="other_identity") from None
+
+
+#: When a failure was last logged, by what it was: an outage is told once a minute, and not once per person.
+_logged: dict[str, float] = {}
+
+
+def _log_failure(grant: SpatioToken, error: SpatioError) -> None:
+    now = time.monotonic()
+    if now - _logged.get(error.code, float("-inf")) < 60:
+        return
+    _logged[error.code] = now
+    needs_operator = isinstance(error, ConfigurationError | ProviderRefused)
+    logger.log(
+        logging.ERROR if needs_operator else logging.WARNING,
+        "Tokens can't be refreshed: %s %s",
+        error.code,
+        error,
+        extra={
+            "spatio": {
+                "event": "refresh_failed",
+                "account": grant.account_id,
+                "code": error.code,
+                **error.context,
+            }
+        },
+    )
+
+
+_breakers: dict[str, Breaker] = {}
+
+
+def _breaker() -> Breaker:
+    return _breakers.setdefault(conf.SPATIO_ISSUER, Breaker())
+
+
+def _alias() -> str:
+    return router.db_for_write(SpatioToken)
+
+
+def _rows() -> TokenQuerySet:
+    return SpatioToken.objects.using(_alias())
+
+
+def reset() -> None:
+    """Forget what is under way and who did not answer, as a new process does."""
+    _flights.clear()
+    _breakers.clear()
+    _logged.clear()
+
+
+os.register_at_fork(after_in_child=reset)

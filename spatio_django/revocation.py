@@ -1,0 +1,369 @@
+"""
+The end of a grant: first here, then at Spatio (RFC 7009), however long that takes.
+
+What ends a grant moves its tokens to the queue, :class:`~spatio_django.models.PendingRevocation`, in one
+transaction. From there they are revoked at once if Spatio answers, and otherwise whenever
+``manage.py spatio_maintain`` runs. A refresh that is on its way finds the grant ended and hands its successor
+to the queue, too: nothing comes back to life.
+"""
+
+import logging
+import os
+import random
+import threading
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, wait
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+from django.db import Error, router
+
+from spatio_django import registration
+from spatio_django.conf import conf
+from spatio_django.exceptions import ConfigurationError, ProviderUnavailable, SpatioError, Undecryptable
+from spatio_django.models import (
+    DatabaseNow,
+    GrantState,
+    PendingRevocation,
+    SpatioAccount,
+    SpatioToken,
+    authoritative,
+    from_now,
+    writing,
+)
+from spatio_django.oidc.secret import Secret
+from spatio_django.provider import get_client
+from spatio_django.signals import grant_ended
+from spatio_django.threads import beside, in_test_case, when_committed
+
+logger = logging.getLogger("spatio_django")
+
+#: Why a grant ended, as ``SpatioToken.ended`` and the signal ``grant_ended`` say it.
+REASONS = {
+    "signed_out": "The person signed out.",
+    "signed_out_everywhere": "All sessions of the person were ended.",
+    "replaced": "The session signed in again.",
+    "deactivated": "The user was deactivated.",
+    "deleted": "The grant, the account or the user was deleted.",
+    "other_identity": "A refreshed ID token was about somebody else.",
+    "stale": "Spatio could not be reached for longer than SPATIO_MAX_STALE.",
+    "unused": "Nobody came back for longer than a session lives.",
+    "invalid_grant": "Spatio ended it.",
+    "discarded": "Its tokens came too late, or for a sign-in that led nowhere.",
+}
+
+#: Reasons after which a sign-in must rest on a new proof of identity.
+DISTRUST = frozenset({"signed_out_everywhere", "deactivated", "other_identity"})
+
+#: Seconds that a person waits for revocations, all together.
+PATIENCE = 3.0
+#: Seconds for one call: a refresh token and an access token fit into the patience.
+TIMEOUT = 2.0
+#: Seconds for which nobody else tries the same one.
+CLAIM = 60.0
+#: Seconds between attempts, at first and at most.
+FIRST_PAUSE, LAST_PAUSE = 60.0, 3600.0
+#: Attempts after which it is given up: with the pauses above, two weeks.
+MAX_FAILS = 340
+
+
+def end(grant_id: int, reason: str, *, delete: bool = False) -> bool:
+    """
+    End a grant here, and queue its tokens to be revoked; then try to, once the transaction is committed.
+
+    Args:
+        grant_id: Primary key.
+        reason: One of :data:`REASONS`.
+        delete: Nothing needs to know any more that there was one.
+
+    Returns:
+        Whether it was still active.
+    """
+    return bool(end_all([grant_id], reason, delete=delete))
+
+
+def end_all(grant_ids: Iterable[int], reason: str, *, delete: bool = False) -> list[int]:
+    """
+    End grants as :func:`end` does, in one transaction.
+
+    Returns:
+        The primary keys of what is queued now.
+    """
+    queued: list[int] = []
+    with writing(SpatioToken) as alias:
+        # Locked, so that a refresh is stored before we read, or finds the grant ended.
+        rows = SpatioToken.objects.using(alias).select_for_update().filter(pk__in=list(grant_ids))
+        grants = list(rows.order_by("pk"))
+        accounts = authoritative(SpatioAccount).in_bulk({grant.account_id for grant in grants})
+        for grant in grants:
+            grant.account = accounts[grant.account_id]
+            if grant.state == GrantState.ACTIVE:
+                pending = queue(grant, reason)
+                queued += [pending] if pending else []
+                mark_ended(grant, reason, using=alias)
+            if delete:
+                grant.delete(using=alias)
+    for pending in queued:
+        attempt_when_committed(pending)
+    return queued
+
+
+def mark_ended(
+    grant: SpatioToken, reason: str, *, using: str, state: GrantState = GrantState.REVOKED
+) -> bool:
+    """Take the tokens out of *grant* if it is active still, and of that generation; then tell the site."""
+    rows = SpatioToken.objects.using(using).filter(
+        pk=grant.pk, generation=grant.generation, state=GrantState.ACTIVE
+    )
+    if not rows.update(state=state, ended=reason, access_ciphertext="", refresh_ciphertext="", lease_id=""):
+        return False
+    grant.state, grant.ended = state, reason
+    when_committed(using, partial(tell, grant.account, grant.scopes, reason))
+    return True
+
+
+def tell(account: SpatioAccount, scopes: frozenset[str], reason: str) -> None:
+    """Tell the log and the site that a grant is over."""
+    logger.info(
+        "Grant ended: %s",
+        reason,
+        extra={"spatio": {"event": "grant_ended", "account": account.pk, "reason": reason}},
+    )
+    grant_ended.send_robust(sender=SpatioToken, account=account, scopes=scopes, reason=reason)
+
+
+def queue(grant: SpatioToken, reason: str) -> int | None:
+    """
+    Queue the tokens of *grant*.
+
+    Tokens that can't be decrypted are not: on a copy of another site's database they are not ours to revoke.
+
+    Returns:
+        The primary key of the queue's row; ``None`` if there is nothing to revoke.
+    """
+    try:
+        refresh_token, access_token = grant.refresh_token, grant.access_token
+    except Undecryptable:
+        logger.warning("The tokens of an ended grant can't be decrypted, and were not revoked.")
+        return None
+    return queue_tokens(
+        grant,
+        refresh_token=refresh_token,
+        access_token=access_token,
+        expires_ms=grant.expires_ms,
+        reason=reason,
+    )
+
+
+def queue_tokens(
+    grant: SpatioToken,
+    *,
+    refresh_token: Secret | None,
+    access_token: Secret | None,
+    expires_ms: Any,
+    reason: str,
+) -> int | None:
+    """Queue tokens that belong, or would have belonged, to *grant*; as :func:`queue`."""
+    pending = PendingRevocation(
+        issuer=grant.account.issuer, client_id=grant.client_id, reason=reason, access_expires_ms=expires_ms
+    )
+    pending.refresh_token, pending.access_token = refresh_token, access_token
+    if not (pending.refresh_ciphertext or pending.access_ciphertext):
+        return None
+    pending.save(using=router.db_for_write(PendingRevocation), force_insert=True)
+    return int(pending.pk)
+
+
+def discard(
+    grant: SpatioToken, *, refresh_token: Secret | None, access_token: Secret | None, expires_ms: Any = None
+) -> None:
+    """Have tokens revoked that would have been stored in *grant*, which is over, or never came to be."""
+    try:
+        pending = queue_tokens(
+            grant,
+            refresh_token=refresh_token,
+            access_token=access_token,
+            expires_ms=expires_ms,
+            reason="discarded",
+        )
+    except Error:
+        logger.exception("Tokens that nobody needs could not be queued, and were not revoked.")
+        return
+    if pending:
+        attempt_when_committed(pending)
+
+
+def attempt_when_committed(pending_id: int) -> None:
+    """Try to revoke once the transaction is committed: what is rolled back was not ended."""
+    alias = router.db_for_write(PendingRevocation)
+    waiting = _listeners.futures
+
+    def committed() -> None:
+        if in_test_case(alias):  # nobody else can see the row
+            attempt(pending_id)
+            return
+        future = _outbox.submit(pending_id)
+        if waiting is None:
+            _outbox.wait_for(future)
+        else:
+            waiting.append(future)
+
+    when_committed(alias, committed)
+
+
+class _Listeners(threading.local):
+    """Who in this thread wants to wait for revocations later, instead of right after the commit."""
+
+    futures: "list[Future[bool]] | None" = None
+
+
+_listeners = _Listeners()
+
+
+@contextmanager
+def waiting_later() -> Iterator["list[Future[bool]]"]:
+    """
+    Collect what is being revoked, instead of waiting for it.
+
+    Give the list to :func:`wait_for` when everything that comes first is done.
+    """
+    before, _listeners.futures = _listeners.futures, []
+    try:
+        yield _listeners.futures
+    finally:
+        _listeners.futures = before
+
+
+def wait_for(futures: "Sequence[Future[bool]]") -> None:
+    """Wait for revocations, but not longer than a person would; the rest goes on without us."""
+    wait(futures, timeout=PATIENCE)
+
+
+class _Outbox:
+    """Revocations that this process tries right now, in a few threads that exist only while there are any."""
+
+    #: So that one slow answer does not keep everybody else waiting.
+    THREADS = 4
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._entries: deque[tuple[int, Future[bool]]] = deque()
+        self._running = 0
+        self._busy_since = 0.0
+
+    def submit(self, pending_id: int) -> "Future[bool]":
+        """Try to revoke what is queued in that row."""
+        future: Future[bool] = Future()
+        with self._lock:
+            self._entries.append((pending_id, future))
+            if self._running == 0:
+                self._busy_since = time.monotonic()
+            start = self._running < self.THREADS
+            self._running += start
+        if start:
+            try:
+                beside(self._run, daemon=True)
+            except RuntimeError:  # maintenance does it
+                with self._lock:
+                    self._running -= 1
+        return future
+
+    def wait_for(self, future: "Future[bool]") -> None:
+        """Wait, unless others have waited here long enough: thousands that are deleted wait once in all."""
+        left = self._busy_since + PATIENCE - time.monotonic()
+        wait([future], timeout=max(left, 0))
+
+    def _run(self) -> None:
+        while True:
+            with self._lock:
+                if not self._entries:
+                    self._running -= 1
+                    return
+                pending_id, future = self._entries.popleft()
+            try:
+                future.set_result(attempt(pending_id))
+            except BaseException as error:
+                future.set_exception(error)
+                logger.exception("A revocation could not be tried.")
+
+
+_outbox = _Outbox()
+
+
+def attempt(pending_id: int) -> bool:
+    """
+    Revoke what is queued in that row, unless somebody else is at it, or it is not time yet.
+
+    Returns:
+        Whether the row is done with.
+    """
+    rows = authoritative(PendingRevocation).filter(pk=pending_id)
+    # One at a time; the claim lapses, should this process end now.
+    if not rows.filter(retry_at_ms__lte=DatabaseNow()).update(retry_at_ms=from_now(CLAIM)):
+        return False
+    pending = rows.annotate(now_ms=DatabaseNow()).first()
+    if pending is None:
+        return True
+    try:
+        revoke(pending)
+    except SpatioError as error:
+        if error.code == "revocation_endpoint":
+            logger.info("The provider has no revocation endpoint: tokens end when they expire.")
+        elif pending.fails < MAX_FAILS:
+            postpone(pending, error)
+            return False
+        else:
+            logger.error(  # noqa: TRY400 - no traceback: what matters is said
+                "Tokens were not revoked: %s", error, extra={"spatio": {"code": error.code, **error.context}}
+            )
+    rows.delete()
+    return True
+
+
+def revoke(pending: PendingRevocation) -> None:
+    """
+    Have the refresh token revoked, and then the access token: a provider need not do the second by itself.
+
+    Raises:
+        SpatioError: What is left to do is still in the row.
+    """
+    if pending.issuer != conf.SPATIO_ISSUER:
+        raise ConfigurationError("A grant of another issuer than SPATIO_ISSUER.", code="other_issuer")
+    registered = registration.of_client(pending.client_id)
+    if registered is None:
+        raise ConfigurationError("The client of a grant is not registered any more.", code="not_registered")
+    refresh_token, access_token = pending.refresh_token, pending.access_token
+    client = get_client()
+    if refresh_token:
+        client.revoke(registered.credentials, refresh_token, timeout=TIMEOUT)
+        pending.refresh_token = None
+        authoritative(PendingRevocation).filter(pk=pending.pk).update(refresh_ciphertext="")
+    expired = pending.access_expires_ms is not None and pending.access_expires_ms <= vars(pending)["now_ms"]
+    if access_token and not expired:
+        client.revoke(registered.credentials, access_token, timeout=TIMEOUT)
+
+
+def postpone(pending: PendingRevocation, error: SpatioError) -> None:
+    """Try again later, when the provider said so, or later each time."""
+    asked = error.retry_after if isinstance(error, ProviderUnavailable) else None
+    pause = min(FIRST_PAUSE * 2 ** min(pending.fails, 10), LAST_PAUSE) * random.uniform(0.8, 1.2)  # noqa: S311
+    authoritative(PendingRevocation).filter(pk=pending.pk).update(
+        retry_at_ms=from_now(max(pause, asked or 0.0)), fails=pending.fails + 1
+    )
+    logger.warning(
+        "Tokens could not be revoked yet: %s",
+        error,
+        extra={"spatio": {"event": "revocation_postponed", "code": error.code, **error.context}},
+    )
+
+
+def forget_threads() -> None:
+    """Begin afresh in a forked process: the parent's threads are not here."""
+    global _outbox
+    _outbox = _Outbox()
+
+
+os.register_at_fork(after_in_child=forget_threads)
