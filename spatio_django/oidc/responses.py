@@ -132,13 +132,15 @@ class RefreshResponse:
             raise bad_member("access_token")
         refresh_token = _lenient(text, document, "refresh_token", _ANYTHING)
         id_token = _lenient(text, document, "id_token", _PRINTABLE)
+        # Other characters are in no scope, and some of them in no database: the tokens would be lost with it.
+        scope = _lenient(text, document, "scope", _PRINTABLE)
         return cls(
             access_token=Secret(access_token),
             # 0 would have every request refresh again.
             expires_in=_lenient(_seconds, document.get("expires_in")) or None,
             refresh_token=None if refresh_token is None else Secret(refresh_token),
             id_token=None if id_token is None else Secret(id_token),
-            scope=_lenient(scopes, document) or None,
+            scope=None if scope is None else tuple(scope.split()) or None,
         )
 
 
