@@ -19,7 +19,7 @@ import pytest
 Report = TypeVar("Report", pytest.TestReport, pytest.CollectReport)
 
 REQUIRE_ALL = "SPATIO_TESTS_REQUIRE_ALL"
-THOROUGH = {Path(__file__).parent / name for name in ("attacks", "hostile", "properties")}
+THOROUGH = {Path(__file__).parent / name for name in ("attacks", "faults/long", "hostile", "properties")}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
