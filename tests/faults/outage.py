@@ -123,7 +123,7 @@ def live_through(
     """
     rig.spatio.access_token_lifetime = life
     with Crowd(rig, people=people, threads=threads, pause=pause) as crowd:
-        time.sleep(min(life, 5.0))
+        time.sleep(min(life / 2, 5.0))
         rig.line.calls.clear()
         crowd.phase = "during"
         deed = KINDS[kind]

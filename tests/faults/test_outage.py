@@ -7,7 +7,7 @@ from tests.faults.outage import live_through
 
 def test_f40_an_outage_signs_nobody_out(rig: Rig) -> None:
     """F40: pages come, nobody is signed out, few calls are made; then all is normal by itself."""
-    report = live_through(rig, "503", seconds=5, people=4, threads=4, life=4, pause=0.02)
+    report = live_through(rig, "503", seconds=4, people=4, threads=4, life=3, pause=0.02)
 
     assert not report.signed_out
     assert not report.wrong
