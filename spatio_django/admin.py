@@ -47,7 +47,7 @@ def user_fields(path: str) -> list[str]:
 
 
 def moment(ms: int | None) -> datetime | None:
-    """Give milliseconds since the epoch as the admin shows a moment; ``None`` for never, and beyond calendars."""
+    """Give milliseconds since the epoch as a moment; ``None`` for never, and beyond any calendar."""
     try:
         return datetime.fromtimestamp(ms / 1000, tz=UTC if settings.USE_TZ else None) if ms else None
     except (OverflowError, OSError, ValueError):

@@ -96,16 +96,23 @@ def end_all(grant_ids: Iterable[int], reason: str, *, delete: bool = False, late
         The primary keys of what is queued now.
     """
     queued: list[int] = []
+    over: list[SpatioToken] = []
     with writing(SpatioToken) as alias:
         # Locked, so that a refresh is stored before we read, or finds the grant ended.
-        grants = SpatioToken.objects.using(alias).select_for_update().filter(pk__in=list(grant_ids))
-        for grant in grants.order_by("pk").prefetch_related("account"):
+        rows = SpatioToken.objects.using(alias).select_for_update().filter(pk__in=list(grant_ids))
+        grants = list(rows.order_by("pk"))
+        accounts = authoritative(SpatioAccount).in_bulk({grant.account_id for grant in grants})
+        for grant in grants:
+            grant.account = accounts[grant.account_id]
             if grant.state == GrantState.ACTIVE:
                 pending = queue(grant, reason)
                 queued += [pending] if pending else []
-                mark_ended(grant, reason, using=alias)
+                if mark_ended(grant, reason, using=alias):
+                    over.append(grant)
             if delete:
                 grant.delete(using=alias)
+    for grant in over:
+        announce(grant)
     for pending in () if later else queued:
         attempt_when_committed(pending)
     return queued
@@ -114,19 +121,22 @@ def end_all(grant_ids: Iterable[int], reason: str, *, delete: bool = False, late
 def mark_ended(
     grant: SpatioToken, reason: str, *, using: str, state: GrantState = GrantState.REVOKED
 ) -> bool:
-    """Take the tokens out of *grant* if it is active still, and of that generation; then tell the site."""
+    """Take the tokens out of *grant*, if its row is active still and of that generation, and say why."""
     rows = SpatioToken.objects.using(using).filter(
         pk=grant.pk, generation=grant.generation, state=GrantState.ACTIVE
     )
     if not rows.update(state=state, ended=reason, access_ciphertext="", refresh_ciphertext="", lease_id=""):
         return False
     grant.state, grant.ended = state, reason
-    when_committed(using, partial(tell, grant.account, grant.scopes, reason))
     return True
 
 
-def tell(account: SpatioAccount, scopes: frozenset[str], reason: str) -> None:
-    """Tell the log and the site that a grant is over."""
+def announce(grant: SpatioToken) -> None:
+    """Tell the log and the site that *grant* is over, once the transaction is committed."""
+    when_committed(router.db_for_write(SpatioToken), partial(_tell, grant.account, grant.scopes, grant.ended))
+
+
+def _tell(account: SpatioAccount, scopes: frozenset[str], reason: str) -> None:
     logger.info(
         "Grant ended: %s",
         reason,
@@ -286,8 +296,8 @@ class _Outbox:
             try:
                 future.set_result(attempt(pending_id))
             except BaseException as error:
-                future.set_exception(error)
                 logger.exception("A revocation could not be tried.")
+                future.set_exception(error)
 
 
 _outbox = _Outbox()
@@ -312,8 +322,6 @@ def attempt(pending_id: int, *, failed: Callable[[SpatioError], object] | None =
         return True
     try:
         revoke(pending)
-    except Undecryptable:
-        logger.warning("Queued tokens can't be decrypted any more, and were not revoked.")
     except SpatioError as error:
         if error.code == "revocation_endpoint":
             logger.info("The provider has no revocation endpoint: tokens end when they expire.")
