@@ -6,15 +6,18 @@ number of processes may run it at once. All of it goes page by page along an ind
 take long, and not much memory; no transaction is longer than a page.
 """
 
+import random
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from typing import Any, TypeVar
 
 from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.core.exceptions import FieldDoesNotExist
-from django.db import connections, models
+from django.db import OperationalError, connections, models
 from django.db.models import Q
 from django.utils import timezone
 
@@ -42,6 +45,8 @@ BATCH_SIZE = 500
 SPARE_DAYS = 7
 #: Calls in a row that Spatio does not answer until the rest is left for later.
 STOP_AFTER = 3
+#: Attempts at a page that the database refuses, beside the first.
+RETRIES = 4
 #: How far pending revocations are counted.
 MOST_COUNTED = 10_000
 
@@ -115,7 +120,7 @@ def end_deactivated(*, batch_size: int = BATCH_SIZE, progress: Progress = ignore
         inactive = [pk for pk, _user, is_active in page if not is_active]
         grants = authoritative(SpatioToken).filter(account__in=inactive, state=GrantState.ACTIVE)
         for user_id in grants.values_list("account__user_id", flat=True).distinct() if inactive else ():
-            ended += tokens.distrust(user_id, "deactivated", later=True)
+            ended += retried(partial(tokens.distrust, user_id, "deactivated", later=True))
         looked_at += len(page)
         progress("accounts looked at for users who are inactive", looked_at)
     return ended
@@ -141,16 +146,21 @@ def end_unused(*, batch_size: int = BATCH_SIZE, days: int | None = None, progres
     unused &= Q(seen_ms__lt=before, created_at__lt=timezone.now() - age)
     ended = looked_at = 0
     for page in long_not_seen(before, batch_size):
-        with writing(SpatioToken) as alias:
-            # Asked of the page only: with a limit, the database might go through millions to find a few.
-            # Locked, so that nobody who comes back this moment loses their grant.
-            found = SpatioToken.objects.using(alias).active().filter(unused, pk__in=page)
-            grant_ids = list(unlocked(found).order_by("pk").values_list("pk", flat=True))
-            revocation.end_all(grant_ids, "unused", delete=True, later=True)
-        ended += len(grant_ids)
+        ended += retried(partial(end_those, unused, page))
         looked_at += len(page)
         progress("grants looked at that nobody came back to", looked_at)
     return ended
+
+
+def end_those(unused: Q, page: list[int]) -> int:
+    """End those of a page of which *unused* holds; give how many."""
+    with writing(SpatioToken) as alias:
+        # Asked of the page only: with a limit, the database might go through millions to find a few. Locked,
+        # so that nobody who comes back this moment loses their grant.
+        found = SpatioToken.objects.using(alias).active().filter(unused, pk__in=page)
+        grant_ids = list(unlocked(found).order_by("pk").values_list("pk", flat=True))
+        revocation.end_all(grant_ids, "unused", delete=True, later=True)
+    return len(grant_ids)
 
 
 def long_not_seen(before: int, batch_size: int) -> Iterator[list[int]]:
@@ -178,7 +188,7 @@ def drop_ended(*, batch_size: int = BATCH_SIZE, progress: Progress = ignore) -> 
     dropped = 0
     for state in (GrantState.DEAD, GrantState.REVOKED):
         rows = authoritative(SpatioToken).filter(state=state).order_by("pk")
-        while number := drop_page(rows, batch_size):
+        while number := retried(partial(drop_page, rows, batch_size)):
             dropped += number
             progress("grants dropped that were over", dropped)
     return dropped
@@ -192,8 +202,9 @@ def drop_consumed_states(*, batch_size: int = BATCH_SIZE, progress: Progress = i
         How many.
     """
     dropped = 0
-    expired = authoritative(ConsumedState).filter(expires_ms__lt=database_now(ConsumedState))
-    while number := drop_page(expired.order_by("expires_ms"), batch_size):
+    rows = authoritative(ConsumedState).filter(expires_ms__lt=database_now(ConsumedState))
+    rows = rows.order_by("expires_ms")
+    while number := retried(partial(drop_page, rows, batch_size)):
         dropped += number
         progress("consumed states dropped", dropped)
     return dropped
@@ -210,6 +221,20 @@ def drop_page(rows: models.QuerySet[M], batch_size: int) -> int:
         page = list(unlocked(rows).values_list("pk", flat=True)[:batch_size])
         rows.model._default_manager.using(alias).filter(pk__in=page).delete()
     return len(page)
+
+
+def retried(work: Callable[[], int]) -> int:
+    """
+    Do a page's work, and do it again if the database rolled it back to undo a deadlock.
+
+    However rows are locked, a database locks their index entries besides, in an order of its own.
+    """
+    for _ in range(RETRIES):
+        try:
+            return work()
+        except OperationalError:
+            time.sleep(random.uniform(0.01, 0.1))  # noqa: S311
+    return work()
 
 
 def unlocked(rows: models.QuerySet[M]) -> models.QuerySet[M]:
