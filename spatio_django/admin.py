@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from django.conf import settings
 from django.contrib import admin, messages
 from django.contrib.admin.models import CHANGE, LogEntry
+from django.contrib.admin.utils import display_for_value
 from django.contrib.auth import get_permission_codename, get_user_model
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest
@@ -46,12 +47,13 @@ def user_fields(path: str) -> list[str]:
     return [f"{path}__{name}" for name in wanted if name in there]
 
 
-def moment(ms: int | None) -> datetime | None:
-    """Give milliseconds since the epoch as a moment; ``None`` for never, and beyond any calendar."""
+def moment(ms: int | None) -> str:
+    """Show milliseconds since the epoch in the reader's words; a dash for never, and beyond any calendar."""
     try:
-        return datetime.fromtimestamp(ms / 1000, tz=UTC if settings.USE_TZ else None) if ms else None
+        when = datetime.fromtimestamp(ms / 1000, tz=UTC if settings.USE_TZ else None) if ms else None
     except (OverflowError, OSError, ValueError):
-        return None
+        when = None
+    return str(display_for_value(when, admin.site.empty_value_display))
 
 
 class LookOnly(ModelAdmin):
@@ -178,12 +180,12 @@ class SpatioTokenAdmin(LookOnly):
         return grant.account.user
 
     @admin.display(description=_("access token expires"), ordering="expires_ms")
-    def expires(self, grant: SpatioToken) -> datetime | None:
+    def expires(self, grant: SpatioToken) -> str:
         """Give when that is."""
         return moment(grant.expires_ms)
 
     @admin.display(description=_("last seen"), ordering="seen_ms")
-    def seen(self, grant: SpatioToken) -> datetime | None:
+    def seen(self, grant: SpatioToken) -> str:
         """Give when that was, to the day."""
         return moment(grant.seen_ms)
 
@@ -222,7 +224,7 @@ class PendingRevocationAdmin(LookOnly):
         return super().get_queryset(request).defer("access_ciphertext", "refresh_ciphertext")
 
     @admin.display(description=_("not tried before"), ordering="retry_at_ms")
-    def retry(self, pending: PendingRevocation) -> datetime | None:
+    def retry(self, pending: PendingRevocation) -> str:
         """Give when it is tried again."""
         return moment(pending.retry_at_ms)
 
@@ -254,7 +256,7 @@ class SpatioClientAdmin(LookOnly):
         return super().get_queryset(request).defer("secret_ciphertext", "access_ciphertext")
 
     @admin.display(description=_("secret expires"), ordering="client_secret_expires_at")
-    def expires(self, client: SpatioClient) -> datetime | None:
+    def expires(self, client: SpatioClient) -> str:
         """Give when that is; a provider's 0 means never (RFC 7591 §3.2.1)."""
         return moment(1000 * (client.client_secret_expires_at or 0))
 
