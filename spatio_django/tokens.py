@@ -646,10 +646,16 @@ def access(request: HttpRequest) -> RequestAccess:
 
 def grant_signed_out(*, request: HttpRequest | None, **kwargs: Any) -> None:
     """End the grant of a session that signs out, anywhere (receiver of ``user_logged_out``)."""
-    handle = request.session.get(SESSION_KEY) if request is not None and hasattr(request, "session") else None
-    if request is None or not handle:
+    if request is None or not hasattr(request, "session"):
         return
+    handle = request.session.get(SESSION_KEY)
     signing_out = cast(SpatioRequest, request)
+    if not handle:
+        # Or the session has ended by itself, with this request or before the button was pressed: whoever
+        # wants to be signed out is not to be signed in again without a word.
+        if hasattr(request, "spatio_interrupted") or request.COOKIES.get(links.AGAIN_COOKIE):
+            signing_out.spatio_signed_out, signing_out.spatio_interrupted = True, False
+        return
     try:
         # Django empties the session after this. With our middleware nobody waits for Spatio before that.
         with revocation.waiting_later() as revocations:

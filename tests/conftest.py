@@ -14,7 +14,7 @@ from django.test import Client
 from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 
-from spatio_django import provider, registration, tokens
+from spatio_django import provider, refreshing, registration, tokens
 from spatio_django.testing import FakeSpatio
 from tests.misbehaving import Misbehaviour
 
@@ -37,6 +37,7 @@ def fresh_process() -> Iterator[None]:
     cache.clear()
     tokens.memo.clear()
     registration.forget()
+    refreshing.reset()
     yield
     provider.close()
 

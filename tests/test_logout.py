@@ -103,7 +103,7 @@ def test_signing_out_works_when_the_grants_can_not_be_reached(
 
     assert browser.get("/state/").json()["user"] == ""
     assert "could not be looked at" in caplog.text
-    assert "could not be deleted" in caplog.text
+    assert "could not be ended" in caplog.text
 
 
 def test_signing_out_a_password_session_asks_nothing_of_spatio(site: Site) -> None:

@@ -153,11 +153,11 @@ def test_an_anonymous_request_has_nothing_to_give(db: None, client: Client) -> N
 
 
 def test_an_expired_token_is_not_handed_out(site: Site) -> None:
-    """By the database's clock."""
+    """By the database's clock; here without a refresh token."""
     browser = site.browser()
     site.sign_in(browser)
     assert request_of(browser).spatio.access_token
-    SpatioToken.objects.update(expires_ms=1)
+    SpatioToken.objects.update(expires_ms=1, refresh_ciphertext="")
 
     with pytest.raises(TokenUnavailable) as caught:
         _ = request_of(browser).spatio.access_token
@@ -308,7 +308,7 @@ def test_a_user_that_async_code_looked_up_before_us_is_gone_too(site: Site) -> N
     request._acached_user = request.user
     SpatioToken.objects.all().delete()
 
-    tokens.end_if_over(request, "cookie")
+    tokens.tend(request, "cookie")
 
     assert run_async(request.auser()).is_anonymous
 
@@ -340,4 +340,4 @@ def test_spatio_access_of_a_request_without_a_grant_is_lazy(rf: RequestFactory) 
     """Making it does nothing: no session, no query."""
     request: HttpRequest = rf.get("/")
 
-    assert repr(tokens.SpatioAccess(request)) == "<SpatioAccess>"
+    assert repr(tokens.RequestAccess(request)) == "<RequestAccess>"
