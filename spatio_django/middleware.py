@@ -45,7 +45,9 @@ class SpatioMiddleware:
             tokens.tend(request, cookie)
         response = self.get_response(request)
         assert isinstance(response, HttpResponseBase)  # noqa: S101 - for the type checker
-        revocation.wait_for(getattr(request, "spatio_revocations", ()))
+        revocations = getattr(request, "spatio_revocations", ())
+        if revocations:
+            revocation.wait_for(revocations)
         return self._finish(request, response)
 
     async def _answer(self, request: HttpRequest) -> HttpResponseBase:

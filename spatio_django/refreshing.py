@@ -231,7 +231,7 @@ def _result(flight: "Future[SpatioToken]", seconds: float) -> SpatioToken:
 def _lead(flight: "Future[SpatioToken]", grant: SpatioToken, need: Need) -> SpatioToken:
     """Do the work that others of this process wait for."""
     try:
-        result = _advance(grant, need)
+        result, is_new = _advance(grant, need)
     except Error:
         logger.exception("The database failed around a refresh.")
         failure = TokenUnavailable("The database can't be used.", code="database")
@@ -245,11 +245,13 @@ def _lead(flight: "Future[SpatioToken]", grant: SpatioToken, need: Need) -> Spat
         raise
     del _flights[grant.pk]
     flight.set_result(result)
+    if is_new:  # told when others can have it: a receiver may ask for the token
+        _tell(result)
     return result
 
 
-def _advance(grant: SpatioToken, need: Need) -> SpatioToken:
-    """Refresh *grant*, or wait for another process that does, until it is as needed."""
+def _advance(grant: SpatioToken, need: Need) -> tuple[SpatioToken, bool]:
+    """Refresh *grant*, or wait for another process that does; tell whether it was us."""
     gives_up = time.monotonic() + WAIT
     look = FIRST_LOOK
     while not need.is_met_by(grant):
@@ -261,13 +263,13 @@ def _advance(grant: SpatioToken, need: Need) -> SpatioToken:
             raise _busy()
         refreshed = None if is_held else _attempt(grant)
         if refreshed is not None:
-            return refreshed
+            return refreshed, True
         if time.monotonic() >= gives_up:
             raise _busy()
         time.sleep(random.uniform(FIRST_LOOK / 2, look))  # noqa: S311
         look = min(2 * look, LAST_LOOK)
         grant = _reread(grant)
-    return grant
+    return grant, False
 
 
 def _busy() -> TokenUnavailable:
@@ -282,9 +284,9 @@ def _reread(grant: SpatioToken) -> SpatioToken:
     """Read the row again, from where it is written."""
     again = _rows().with_clock().select_related("account__user").filter(pk=grant.pk).first()
     if again is None or again.state != GrantState.ACTIVE:
-        reason = again.ended if again else ""
+        reason = again.ended if again else "deleted"
         code = reason if reason in {"invalid_grant", "other_identity"} else "signed_out"
-        raise SessionEnded("The grant is over.", code=code)
+        raise SessionEnded("The grant is over.", code=code, reason=reason)
     return again
 
 
@@ -465,16 +467,20 @@ def _store(
     refreshed = _reread(grant)
     if answer.id_token:
         _judge(refreshed, answer.id_token, client)
+    return refreshed
+
+
+def _tell(grant: SpatioToken) -> None:
+    """Tell the log and the site that *grant* has a new access token."""
     logger.debug(
         "Grant refreshed.", extra={"spatio": {"event": "grant_refreshed", "account": grant.account_id}}
     )
     grant_refreshed.send_robust(
         sender=SpatioToken,
-        account=refreshed.account,
-        scopes=refreshed.scopes,
-        expires_in=None if ttl_ms is None else ttl_ms / 1000,
+        account=grant.account,
+        scopes=grant.scopes,
+        expires_in=None if grant.ttl_ms is None else grant.ttl_ms / 1000,
     )
-    return refreshed
 
 
 def _stored(grant: SpatioToken, values: dict[str, Any], *, asked_at: float) -> bool:

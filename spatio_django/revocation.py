@@ -95,8 +95,11 @@ def end_all(grant_ids: Iterable[int], reason: str, *, delete: bool = False) -> l
     queued: list[int] = []
     with writing(SpatioToken) as alias:
         # Locked, so that a refresh is stored before we read, or finds the grant ended.
-        grants = SpatioToken.objects.using(alias).select_for_update().filter(pk__in=list(grant_ids))
-        for grant in grants.order_by("pk"):
+        rows = SpatioToken.objects.using(alias).select_for_update().filter(pk__in=list(grant_ids))
+        grants = list(rows.order_by("pk"))
+        accounts = authoritative(SpatioAccount).in_bulk({grant.account_id for grant in grants})
+        for grant in grants:
+            grant.account = accounts[grant.account_id]
             if grant.state == GrantState.ACTIVE:
                 pending = queue(grant, reason)
                 queued += [pending] if pending else []
@@ -306,8 +309,6 @@ def attempt(pending_id: int) -> bool:
         return True
     try:
         revoke(pending)
-    except Undecryptable:
-        logger.warning("Queued tokens can't be decrypted any more, and were not revoked.")
     except SpatioError as error:
         if error.code == "revocation_endpoint":
             logger.info("The provider has no revocation endpoint: tokens end when they expire.")

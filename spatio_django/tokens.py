@@ -5,6 +5,7 @@ import hashlib
 import logging
 import secrets
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Collection
 from concurrent.futures import Future
 from functools import partial
@@ -15,7 +16,7 @@ from django.conf import settings
 from django.contrib import auth
 from django.contrib.sessions.backends.base import SessionBase
 from django.core.exceptions import ImproperlyConfigured
-from django.db import DatabaseError, router, transaction
+from django.db import DatabaseError, router
 from django.http import HttpRequest
 from django.middleware.csrf import CSRF_SESSION_KEY
 from django.utils import timezone
@@ -131,11 +132,10 @@ async def asign_out_everywhere(user: Any) -> int:
 
 def distrust(user: Any, reason: str) -> int:
     """End all grants of *user*, and demand a new proof of identity."""
-    with transaction.atomic(using=router.db_for_write(SpatioAccount)):
-        authoritative(SpatioAccount).filter(user=user).update(reauth_after=timezone.now())
-        grants = authoritative(SpatioToken).filter(account__user=user, state=GrantState.ACTIVE)
-        handles = dict(grants.values_list("pk", "handle"))
-        revocation.end_all(handles, reason)
+    authoritative(SpatioAccount).filter(user=user).update(reauth_after=timezone.now())
+    grants = authoritative(SpatioToken).filter(account__user=user, state=GrantState.ACTIVE)
+    handles = dict(grants.values_list("pk", "handle"))
+    revocation.end_all(handles, reason)
     for handle in handles.values():
         memo.forget(handle)
     return len(handles)
@@ -158,7 +158,7 @@ def peek(request: HttpRequest) -> tuple[str | None, str | None]:
         session.accessed = accessed
 
 
-class SpatioAccess:
+class SpatioAccess(ABC):
     """
     What a person has at Spatio: who they are there, and access tokens to act for them.
 
@@ -170,13 +170,13 @@ class SpatioAccess:
         return f"<{type(self).__name__}>"
 
     @property
+    @abstractmethod
     def grant(self) -> SpatioToken | None:
         """The grant behind this, or ``None``."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _renewed(self, grant: SpatioToken) -> None:
         """Go on with *grant*, which was refreshed."""
-        raise NotImplementedError
 
     def _ended(self, error: SessionEnded) -> SessionEnded:
         """Take note that the grant is over."""
@@ -562,7 +562,7 @@ def tended(
         memo.looked(cookie, grant.handle, again_in=seconds_to_window(result))
         return
     if isinstance(result, SessionEnded):
-        end_session(request, result.code)
+        end_session(request, str(result.context.get("reason", result.code)))
         return
     left = grant.seconds_left
     if result.code in OUTAGES and left is not None and left <= -conf.SPATIO_MAX_STALE:

@@ -262,7 +262,7 @@ def test_a_session_that_ends_elsewhere_leaves_this_one(site: Site) -> None:
 
 
 def test_a_script_gets_401_and_where_to_sign_in(site: Site) -> None:
-    """``fetch`` follows the redirect of ``login_required`` and reads JSON; its page then signs in silently."""
+    """``fetch`` follows the redirect of ``login_required`` to JSON; its page then signs in silently."""
     browser = ended_at_spatio(site)
 
     told = browser.get("/me/", headers={**SCRIPT, "Referer": "http://testserver/other/"}, follow=True)

@@ -153,7 +153,7 @@ def test_an_anonymous_request_has_nothing_to_give(db: None, client: Client) -> N
 
 
 def test_an_expired_token_is_not_handed_out(site: Site) -> None:
-    """By the database's clock; here without a refresh token."""
+    """By the database's clock, where there is no refresh token."""
     browser = site.browser()
     site.sign_in(browser)
     assert request_of(browser).spatio.access_token

@@ -1,15 +1,13 @@
 """Refreshing: one call per expiry, whoever asks, and nothing lost."""
 
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 from django.contrib.auth import get_user_model
-from django.db import connections
 
-from spatio_django import refreshing, tokens
-from spatio_django.exceptions import SessionEnded, TokenUnavailable
-from spatio_django.models import PendingRevocation, SpatioAccount, SpatioToken
+from spatio_django import tokens
+from spatio_django.exceptions import SessionEnded
+from spatio_django.models import PendingRevocation, SpatioToken
 from tests.conftest import Site
 
 User = get_user_model()

@@ -1,0 +1,97 @@
+"""Work beside the caller: what counts as a transaction, and what does not reach the caller's."""
+
+from typing import Any
+
+import pytest
+from django.contrib.auth import get_user_model
+from django.db import connection, transaction
+from django.test import TestCase, TransactionTestCase
+
+from spatio_django import threads
+
+User = get_user_model()
+
+
+class OfATestCase(TestCase):
+    """Inside the transaction that Django wraps around a test."""
+
+    def test_the_transaction_of_a_test_does_not_count(self) -> None:
+        """The code under test goes on as if it were not there."""
+        assert connection.in_atomic_block
+        assert threads.in_test_case("default")
+        assert not threads.in_transaction("default")
+
+        with transaction.atomic():
+            assert threads.in_transaction("default")
+            assert not threads.in_test_case("default")
+
+    def test_what_waits_for_a_commit_is_done_at_once(self) -> None:
+        """There will be none."""
+        done: list[int] = []
+
+        threads.when_committed("default", lambda: done.append(1))
+
+        assert done == [1]
+
+
+class OfASite(TransactionTestCase):
+    """Without it."""
+
+    def test_a_transaction_counts_and_autocommit_does_not(self) -> None:
+        """What is written in one can be undone; without autocommit everything is in one."""
+        assert not threads.in_transaction("default")
+        assert not threads.in_test_case("default")
+        with transaction.atomic():
+            assert threads.in_transaction("default")
+        connection.set_autocommit(False)
+        try:
+            assert threads.in_transaction("default")
+        finally:
+            connection.set_autocommit(True)
+
+    def test_what_waits_for_a_commit_is_not_done_when_there_is_none(self) -> None:
+        """A rollback forgets it."""
+        done: list[str] = []
+        with transaction.atomic():
+            threads.when_committed("default", lambda: done.append("committed"))
+            assert done == []
+        assert done == ["committed"]
+
+        with transaction.atomic():
+            threads.when_committed("default", lambda: done.append("rolled back"))
+            transaction.set_rollback(True)
+
+        assert done == ["committed"]
+
+    def test_work_beside_has_a_connection_of_its_own_and_closes_it(self) -> None:
+        """A rollback of the caller does not reach it."""
+        used: list[Any] = []
+
+        def work() -> int:
+            used.append(connection.connection or connection.ensure_connection() or connection.connection)
+            return User.objects.count()
+
+        assert threads.beside(work).result(10) == 0
+        assert used[0] is not connection.connection
+
+
+def test_what_work_raises_reaches_who_waits() -> None:
+    """Even what ends a process."""
+
+    def work() -> None:
+        raise SystemExit(3)
+
+    with pytest.raises(SystemExit):
+        threads.beside(work).result(10)
+
+
+def test_without_a_thread_to_be_had_the_caller_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At once; nothing was begun."""
+    assert threads.beside(lambda: 1).result(10) == 1
+
+    def start(self: Any) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr("threading.Thread.start", start)
+    with pytest.raises(RuntimeError):
+        threads.beside(lambda: 1)
