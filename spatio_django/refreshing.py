@@ -405,6 +405,7 @@ def _failed(grant: SpatioToken, lease: str, error: SpatioError) -> None:
     if error.code == "invalid_grant" and isinstance(error, ProviderRefused) and status in {400, 401}:
         # No row: somebody has refreshed it meanwhile, or ended it. What is there counts.
         if revocation.mark_ended(grant, "invalid_grant", using=_alias(), state=GrantState.DEAD):
+            revocation.announce(grant)
             raise SessionEnded("Spatio has ended the grant.", code="invalid_grant")
         return
     ours = _rows().filter(pk=grant.pk, lease_id=lease)

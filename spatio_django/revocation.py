@@ -93,6 +93,7 @@ def end_all(grant_ids: Iterable[int], reason: str, *, delete: bool = False) -> l
         The primary keys of what is queued now.
     """
     queued: list[int] = []
+    over: list[SpatioToken] = []
     with writing(SpatioToken) as alias:
         # Locked, so that a refresh is stored before we read, or finds the grant ended.
         rows = SpatioToken.objects.using(alias).select_for_update().filter(pk__in=list(grant_ids))
@@ -103,9 +104,12 @@ def end_all(grant_ids: Iterable[int], reason: str, *, delete: bool = False) -> l
             if grant.state == GrantState.ACTIVE:
                 pending = queue(grant, reason)
                 queued += [pending] if pending else []
-                mark_ended(grant, reason, using=alias)
+                if mark_ended(grant, reason, using=alias):
+                    over.append(grant)
             if delete:
                 grant.delete(using=alias)
+    for grant in over:
+        announce(grant)
     for pending in queued:
         attempt_when_committed(pending)
     return queued
@@ -114,19 +118,22 @@ def end_all(grant_ids: Iterable[int], reason: str, *, delete: bool = False) -> l
 def mark_ended(
     grant: SpatioToken, reason: str, *, using: str, state: GrantState = GrantState.REVOKED
 ) -> bool:
-    """Take the tokens out of *grant* if it is active still, and of that generation; then tell the site."""
+    """Take the tokens out of *grant*, if its row is active still and of that generation, and say why."""
     rows = SpatioToken.objects.using(using).filter(
         pk=grant.pk, generation=grant.generation, state=GrantState.ACTIVE
     )
     if not rows.update(state=state, ended=reason, access_ciphertext="", refresh_ciphertext="", lease_id=""):
         return False
     grant.state, grant.ended = state, reason
-    when_committed(using, partial(tell, grant.account, grant.scopes, reason))
     return True
 
 
-def tell(account: SpatioAccount, scopes: frozenset[str], reason: str) -> None:
-    """Tell the log and the site that a grant is over."""
+def announce(grant: SpatioToken) -> None:
+    """Tell the log and the site that *grant* is over, once the transaction is committed."""
+    when_committed(router.db_for_write(SpatioToken), partial(_tell, grant.account, grant.scopes, grant.ended))
+
+
+def _tell(account: SpatioAccount, scopes: frozenset[str], reason: str) -> None:
     logger.info(
         "Grant ended: %s",
         reason,
@@ -286,8 +293,8 @@ class _Outbox:
             try:
                 future.set_result(attempt(pending_id))
             except BaseException as error:
-                future.set_exception(error)
                 logger.exception("A revocation could not be tried.")
+                future.set_exception(error)
 
 
 _outbox = _Outbox()

@@ -68,7 +68,7 @@ def test_a_grant_that_spatio_has_ended_ends_the_session(site: Site) -> None:
 
 def test_signing_out_revokes_both_tokens(site: Site) -> None:
     """First here, then there."""
-    browser, grant = signed_in(site)
+    browser, _grant = signed_in(site)
 
     browser.post("/spatio/logout/")
 
