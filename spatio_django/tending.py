@@ -18,7 +18,7 @@ from spatio_django.exceptions import SessionEnded, TokenUnavailable
 from spatio_django.memo import memo
 from spatio_django.models import GrantState, SpatioToken, authoritative, from_now
 from spatio_django.refreshing import Need, afresh, fresh, window
-from spatio_django.tokens import SESSION_KEY, SpatioRequest, distrust, grant_of, is_live
+from spatio_django.tokens import SESSION_KEY, Held, SpatioRequest, distrust, grant_of, held, is_live
 
 logger = logging.getLogger("spatio_django")
 
@@ -32,7 +32,7 @@ def session_due(request: HttpRequest) -> str | None:
     return cookie if cookie is not None and memo.due(cookie) else None
 
 
-def peek(request: HttpRequest) -> tuple[str | None, str | None]:
+def peek(request: HttpRequest) -> Held:
     """
     Read the session's user and grant without counting as a use of the session.
 
@@ -44,7 +44,7 @@ def peek(request: HttpRequest) -> tuple[str | None, str | None]:
     session: SessionBase = request.session
     accessed = session.accessed
     try:
-        return session.get(auth.SESSION_KEY), session.get(SESSION_KEY)
+        return held(session)
     finally:
         session.accessed = accessed
 

@@ -87,19 +87,34 @@ def reauth_after(account: SpatioAccount) -> datetime | None:
     return authoritative(SpatioAccount).filter(pk=account.pk).values_list("reauth_after", flat=True).get()
 
 
-def drop(handle: str | None, reason: str) -> None:
-    """End the grant with that handle, if there is one: its session is signed out, others are not."""
-    if handle:
-        grant_id = authoritative(SpatioToken).filter(handle=handle).values_list("pk", flat=True).first()
+Held = tuple[str | None, str | None]
+
+
+def held(session: SessionBase) -> Held:
+    """Give the primary key of a session's user, as text, and its grant's handle; ``None`` for what is not there."""
+    return session.get(auth.SESSION_KEY), session.get(SESSION_KEY)
+
+
+def drop(before: Held, reason: str) -> None:
+    """
+    End the grant that a session holds, if there is one: others are not signed out.
+
+    Args:
+        before: From :func:`held`. Another's grant, planted there, is not the user's to end.
+    """
+    user_id, handle = before
+    if user_id and handle:
+        grants = authoritative(SpatioToken).filter(handle=handle, account__user=user_id)
+        grant_id = grants.values_list("pk", flat=True).first()
         if grant_id is not None:
             revocation.end(grant_id, reason, delete=True)
 
 
-def replaced(handle: str | None) -> None:
+def replaced(before: Held) -> None:
     """End the grant that a session held before it signed in again. The sign-in does not fail for that."""
     try:
         with revocation.waiting_later():  # nobody waits for it
-            drop(handle, "replaced")
+            drop(before, "replaced")
     except DatabaseError:
         logger.exception("A grant that was replaced could not be ended.")
 
@@ -491,9 +506,8 @@ def grant_signed_out(*, request: HttpRequest | None, **kwargs: Any) -> None:
     """End the grant of a session that signs out, anywhere (receiver of ``user_logged_out``)."""
     if request is None or not hasattr(request, "session"):
         return
-    handle = request.session.get(SESSION_KEY)
     signing_out = cast(SpatioRequest, request)
-    if not handle:
+    if not request.session.get(SESSION_KEY):
         # Or the session has ended by itself, with this request or before the button was pressed: whoever
         # wants to be signed out is not to be signed in again without a word.
         if hasattr(request, "spatio_interrupted") or request.COOKIES.get(links.AGAIN_COOKIE):
@@ -502,7 +516,7 @@ def grant_signed_out(*, request: HttpRequest | None, **kwargs: Any) -> None:
     try:
         # Django empties the session after this. With our middleware nobody waits for Spatio before that.
         with revocation.waiting_later() as revocations:
-            drop(handle, "signed_out")
+            drop(held(request.session), "signed_out")
     except DatabaseError:
         # Better that a row stays than that the person does.
         logger.exception("The grant of a session that signed out could not be ended.")

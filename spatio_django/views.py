@@ -268,7 +268,7 @@ class CallbackView(SpatioView, OIDCAuthenticationCallbackView):  # type: ignore[
         grant that this session held before is revoked.
         """
         self.signing_in = True
-        before = self.request.session.get(tokens.SESSION_KEY)
+        before = tokens.held(self.request.session)
         sessions.log_in(self.request, self.user)
         tokens.store(self.request, self.login, self.account)
         sessions.write(self.request.session)
@@ -282,7 +282,7 @@ class CallbackView(SpatioView, OIDCAuthenticationCallbackView):  # type: ignore[
         )
         response = self.onward()
         for name in (links.SIGNED_OUT_COOKIE, links.AGAIN_COOKIE, links.INTERRUPTED_COOKIE):
-            if name in self.request.COOKIES:
+            if self.request.COOKIES.get(name):
                 response.delete_cookie(name, samesite="Lax")
         return response
 
@@ -298,12 +298,12 @@ class CallbackView(SpatioView, OIDCAuthenticationCallbackView):  # type: ignore[
         _path, backend = configured()
         with refusals():
             self.account = backend.connect(request.user, self.login)
-        before = request.session.get(tokens.SESSION_KEY)
-        grant = tokens.store(request, self.login, self.account)
+        before = tokens.held(request.session)
+        tokens.store(request, self.login, self.account)
         try:
             sessions.renew_key(request.session)
         except Exception:
-            tokens.drop(grant.handle, "replaced")  # the session goes on as it was
+            tokens.drop(tokens.held(request.session), "replaced")  # the session goes on as it was
             raise
         tokens.replaced(before)
         messages.success(request, _("Your Spatio account is connected."), fail_silently=True)

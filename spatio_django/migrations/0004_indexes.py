@@ -1,3 +1,5 @@
+from typing import Any
+
 from django.db import migrations, models
 
 
@@ -8,19 +10,19 @@ class AddIndexBeside(migrations.AddIndex):
     Django's own AddIndexConcurrently can be imported only where PostgreSQL's driver is installed.
     """
 
-    def database_forwards(self, app_label, schema_editor, from_state, to_state):
+    def database_forwards(self, app_label: str, schema_editor: Any, from_state: Any, to_state: Any) -> None:
         model = to_state.apps.get_model(app_label, self.model_name)
         if self.allow_migrate_model(schema_editor.connection.alias, model):
             schema_editor.add_index(model, self.index, **self.options(schema_editor))
 
-    def database_backwards(self, app_label, schema_editor, from_state, to_state):
+    def database_backwards(self, app_label: str, schema_editor: Any, from_state: Any, to_state: Any) -> None:
         model = from_state.apps.get_model(app_label, self.model_name)
         if self.allow_migrate_model(schema_editor.connection.alias, model):
             index = from_state.models[app_label, self.model_name_lower].get_index_by_name(self.index.name)
             schema_editor.remove_index(model, index, **self.options(schema_editor))
 
     @staticmethod
-    def options(schema_editor):
+    def options(schema_editor: Any) -> dict[str, bool]:
         return {'concurrently': True} if schema_editor.connection.vendor == 'postgresql' else {}
 
 
