@@ -535,7 +535,7 @@ def test_failing_refreshes_leave_nothing_behind(site: Site, misbehaviour: Misbeh
     def fail(number: int) -> None:
         misbehaviour.answer(TOKEN, lies[number % len(lies)], b'{"error": "invalid_scope"}')
         SpatioToken.objects.update(retry_at_ms=0, fails=0, expires_ms=1)
-        refreshing._breaker().succeeded()
+        refreshing._breaker(grant.client_id).succeeded()
         with pytest.raises(TokenUnavailable):
             tokens.for_user(grant.account.user).get_token()
 
