@@ -30,6 +30,8 @@ from typing import TYPE_CHECKING, Any
 
 from asgiref.sync import sync_to_async
 from django.db import Error, connections, router
+from django.db.models import F
+from django.db.models.functions import Least
 
 from spatio_django import registration, revocation
 from spatio_django.breaker import Breaker
@@ -200,14 +202,16 @@ def _flown(grant: SpatioToken, need: Need) -> SpatioToken:
         flight = _flights.setdefault(grant.pk, mine)
         if flight is mine:
             return _aside(mine, grant, need) if aside else _lead(mine, grant, need)
-        if not need.waits_with(grant) or time.monotonic() >= gives_up:
+        if need.can_do_with(grant):
+            return grant
+        if not need.wait or time.monotonic() >= gives_up:
             raise _busy()
         try:
             grant = _result(flight, gives_up - time.monotonic())
         except TokenUnavailable as error:
             if error.code != "busy":  # one that did not want to wait says nothing about us
                 raise
-        if need.is_met_by(grant):
+        if need.can_do_with(grant):  # the best that could be had a moment ago
             return grant
 
 
@@ -260,12 +264,20 @@ def _advance(grant: SpatioToken, need: Need) -> tuple[SpatioToken, bool]:
     look = FIRST_LOOK
     while not need.is_met_by(grant):
         now = 1000 * grant.now
-        if grant.retry_at_ms > now:
+        is_held, must_pause = grant.lease_id != "" and grant.lease_until_ms >= now, grant.retry_at_ms > now
+        # Judged by the newest reading: the one that the caller has may have run out while this one waited.
+        if (is_held or must_pause) and need.can_do_with(grant):
+            return grant, False
+        if must_pause:
             raise TokenUnavailable("Spatio did not answer a moment ago.", code="unavailable")
-        is_held = grant.lease_id != "" and grant.lease_until_ms >= now
-        if is_held and not need.waits_with(grant):
+        if is_held and not need.wait:
             raise _busy()
-        refreshed = None if is_held else _attempt(grant, need)
+        try:
+            refreshed = None if is_held else _attempt(grant, need)
+        except TokenUnavailable as error:
+            if isinstance(error, SessionEnded) or not need.can_do_with(grant):
+                raise
+            return grant, False
         if refreshed is not None:
             return refreshed, True
         if time.monotonic() >= gives_up:
@@ -504,7 +516,11 @@ def _stored(grant: SpatioToken, values: dict[str, Any], *, asked_at: float) -> b
         ttl_ms = values["ttl_ms"]
         # Counted from before the question: how long the answer took is not known better.
         age = time.monotonic() - asked_at
-        expires_ms = None if ttl_ms is None else from_now(ttl_ms / 1000 - age)
+        # And from the claim at the latest: a statement's "now" may be after a long wait for locks.
+        expires_ms = None
+        if ttl_ms is not None:
+            since_claim = F("lease_until_ms") + (ttl_ms - int(LEASE * 1000))
+            expires_ms = Least(from_now(ttl_ms / 1000 - age), since_claim)
         try:
             return bool(ours.update(expires_ms=expires_ms, **values))
         except Error as error:

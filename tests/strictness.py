@@ -20,7 +20,8 @@ import pytest
 Report = TypeVar("Report", pytest.TestReport, pytest.CollectReport)
 
 REQUIRE_ALL = "SPATIO_TESTS_REQUIRE_ALL"
-THOROUGH = {Path(__file__).parent / name for name in ("attacks", "hostile", "properties", "refresh")}
+FOLDERS = ("attacks", "faults/long", "hostile", "properties", "refresh")
+THOROUGH = {Path(__file__).parent / name for name in FOLDERS}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -61,15 +61,15 @@ def row_locked(grant: SpatioToken) -> Iterator[None]:
 @contextmanager
 def patience(seconds: float) -> Iterator[None]:
     """Let nobody wait longer than that for a lock, so that what is locked fails as it would in the end."""
-    impatient: dict[str, Any] = {
+    options: dict[str, dict[str, Any]] = {
         "sqlite": {"timeout": seconds},
         "postgresql": {"options": f"-c lock_timeout={seconds * 1000:.0f}ms"},
         "mysql": {"init_command": f"SET innodb_lock_wait_timeout={max(1, round(seconds))}"},
-    }[vendor()]
+    }
     settings = connections.settings["default"]
     before = settings["OPTIONS"]
     connections["default"].close()
-    settings["OPTIONS"] = {**before, **impatient}
+    settings["OPTIONS"] = {**before, **options[vendor()]}
     try:
         yield
     finally:

@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+from typing import Any
 
 import pytest
 from asgiref.sync import sync_to_async
@@ -20,7 +21,7 @@ async def visit_and_leave(
 ) -> bool:
     """Ask for *path*, disconnect while the provider holds its answer; tell whether the request had ended."""
     cookies = "; ".join(f"{name}={morsel.value}" for name, morsel in browser.cookies.items())
-    communicator = ApplicationCommunicator(
+    communicator: Any = ApplicationCommunicator(  # type: ignore[no-untyped-call]
         app,
         {
             "type": "http",

@@ -108,6 +108,12 @@ class Traps:
             outcomes=[row["outcome"] for row in rows],
         )
 
+    def finish(self, pid: int) -> dict[str, Any]:
+        """Wait for what a process gives, and end it."""
+        outcome: dict[str, Any] = self.nursery.ask("outcome", pid=pid)
+        self.nursery.ask("kill", pids=[pid])
+        return outcome
+
     # The moments
 
     def kill_after_claim(self, count: int) -> Losses:
@@ -183,9 +189,8 @@ class Traps:
             assert "token" in self.survivor.ask("call", user=user)
             assert time.monotonic() - claimed > GUARD
             self.nursery.ask("signal", pid=pid, name="SIGCONT")
-        outcome = self.nursery.ask("outcome", pid=pid)
+        outcome = self.finish(pid)
         (family,) = self.families([user])
-        self.nursery.ask("kill", pids=[pid])
         return outcome, family
 
 

@@ -119,7 +119,7 @@ class Site:
         """Give the newest grant of each user as it is stored, and what it holds."""
         from spatio_django.models import SpatioToken
 
-        names = ("state", "generation", "lease_id", "lease_until_ms", "retry_at_ms", "handle")
+        names = ("state", "generation", "lease_id", "lease_until_ms", "retry_at_ms", "expires_ms", "handle")
         grants = SpatioToken.objects.filter(account__user__in=users).select_related("account").order_by("pk")
         by_user = {grant.account.user_id: grant for grant in grants}
         return [
@@ -141,6 +141,22 @@ class Site:
         SpatioToken.objects.filter(account__user__in=users).exclude(lease_id="").update(
             lease_until_ms=from_now(-1)
         )
+
+    def lend(self, user: int, seconds: float) -> None:
+        """Let the access token of that user be good for some more seconds, as if another had brought it."""
+        from spatio_django.models import SpatioToken, from_now
+
+        SpatioToken.objects.filter(account__user=user).update(expires_ms=from_now(seconds))
+
+    def lock(self, user: int, seconds: float) -> None:
+        """Have nobody else write that user's grant for some seconds; with SQLite, nobody write anything."""
+        from django.db import transaction
+
+        from spatio_django.models import SpatioToken
+
+        with transaction.atomic():
+            SpatioToken.objects.filter(account__user=user).update(fails=0)
+            time.sleep(seconds)
 
     # Tokens
 
@@ -354,7 +370,7 @@ def main() -> None:
     """Do what the parent says."""
     site = Site(workers.config())
     names = (
-        *("migrate", "seed", "rows", "expire", "age", "call", "calls", "storm"),
+        *("migrate", "seed", "rows", "expire", "age", "lend", "lock", "call", "calls", "storm"),
         *("fork", "kill", "signal", "outcome", "await_change"),
     )
     workers.serve({name: getattr(site, name) for name in names})
