@@ -416,7 +416,8 @@ def for_user(user: Any) -> UserAccess:
     grants = SpatioToken.objects.using(router.db_for_write(SpatioToken)).with_clock().active()
     grant = (
         grants.select_related("account__user")
-        .filter(account__user=user, account__issuer=conf.SPATIO_ISSUER)
+        # By its key, which an AnonymousUser has, too: None, that no account has.
+        .filter(account__user=user.pk, account__issuer=conf.SPATIO_ISSUER)
         .exclude(refresh_ciphertext="")
         .order_by("-pk")
         .first()

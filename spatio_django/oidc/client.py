@@ -15,7 +15,12 @@ from spatio_django.exceptions import (
     SpatioError,
 )
 from spatio_django.oidc.cache import Documents
-from spatio_django.oidc.discovery import ProviderMetadata, fetch_metadata, fetch_registration_endpoint
+from spatio_django.oidc.discovery import (
+    ProviderMetadata,
+    fetch_metadata,
+    fetch_oauth_metadata,
+    optional_endpoint,
+)
 from spatio_django.oidc.id_token import check_id_token, check_refreshed_id_token
 from spatio_django.oidc.registration import (
     REGISTRATION_LIMIT,
@@ -79,7 +84,8 @@ class Client:
         self._http = http
         self._documents = documents
         self._clock = clock
-        self._metadata_name = "spatio:metadata:" + hashlib.sha256(self.issuer.encode()).hexdigest()
+        digest = hashlib.sha256(self.issuer.encode()).hexdigest()
+        self._metadata_name, self._oauth_name = f"spatio:metadata:{digest}", f"spatio:oauth:{digest}"
 
     def metadata(self) -> ProviderMetadata:
         """
@@ -221,7 +227,7 @@ class Client:
 
         RFC 7009 §2.
         """
-        endpoint = _required("revocation_endpoint", self.metadata().revocation_endpoint)
+        endpoint = self._revocation_endpoint()
         fields: dict[str, str | Secret] = {"token": token}
         basic = _authenticate(credentials, fields)
         judge_revocation(
@@ -349,9 +355,25 @@ class Client:
 
     def _registration_endpoint(self) -> str:
         found = self.metadata().registration_endpoint
-        return found or _required(
-            "registration_endpoint", fetch_registration_endpoint(self.issuer, http=self._http)
-        )
+        if found is None:
+            # Asked for once in a site's life, so not kept.
+            document = fetch_oauth_metadata(self.issuer, http=self._http)
+            found = optional_endpoint(document, "registration_endpoint", self.issuer)
+        return _required("registration_endpoint", found)
+
+    def _revocation_endpoint(self) -> str:
+        found = self.metadata().revocation_endpoint
+        if found is None:
+            found = self._documents.get(self._oauth_name, self._fetch_oauth).read(self._read_oauth)
+        return _required("revocation_endpoint", found)
+
+    def _fetch_oauth(self) -> dict[str, Any]:
+        document = fetch_oauth_metadata(self.issuer, http=self._http)
+        self._read_oauth(document)  # as above
+        return document
+
+    def _read_oauth(self, document: dict[str, Any]) -> str | None:
+        return optional_endpoint(document, "revocation_endpoint", self.issuer)
 
 
 def _checked(issuer: str) -> str:

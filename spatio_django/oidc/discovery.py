@@ -66,7 +66,7 @@ class ProviderMetadata:
             authorization_endpoint=_endpoint(document, "authorization_endpoint", issuer),
             token_endpoint=_endpoint(document, "token_endpoint", issuer),
             jwks_uri=_endpoint(document, "jwks_uri", issuer),
-            **{name: _optional_endpoint(document, name, issuer) for name in _OPTIONAL_ENDPOINTS},
+            **{name: optional_endpoint(document, name, issuer) for name in _OPTIONAL_ENDPOINTS},
             scopes_supported=_strings(document, "scopes_supported"),
             token_endpoint_auth_methods_supported=_strings(document, "token_endpoint_auth_methods_supported"),
             code_challenge_methods_supported=_strings(document, "code_challenge_methods_supported"),
@@ -118,16 +118,17 @@ def fetch_metadata(issuer: str, *, http: "Http") -> dict[str, Any]:
     return answer.json_object()
 
 
-def fetch_registration_endpoint(issuer: str, *, http: "Http") -> str | None:
+def fetch_oauth_metadata(issuer: str, *, http: "Http") -> dict[str, Any]:
     """
-    Return the registration endpoint in *issuer*'s OAuth metadata, for one that its OpenID metadata lack.
+    Return *issuer*'s OAuth metadata, for endpoints that its OpenID metadata lack; empty if it has none.
 
-    There it is optional, and django-oauth-toolkit, for one, names it here only. Looked for where RFC 8414
-    puts them, and where providers have them that are mounted below a path.
+    Those of registration and revocation are optional there, or unheard of, and django-oauth-toolkit, for one,
+    names them here only. Looked for where RFC 8414 puts them, and where providers have them that are mounted
+    below a path.
 
     Raises:
         ProviderUnavailable, ProtocolViolation: As :class:`~spatio_django.oidc.http.Http`;
-            ``issuer_mismatch`` or ``insecure_url``.
+            ``issuer_mismatch``.
 
     RFC 8414 §2, §3.1, §5.
     """
@@ -138,8 +139,8 @@ def fetch_registration_endpoint(issuer: str, *, http: "Http") -> str | None:
         if answer.status == 200:
             document = answer.json_object()
             _require_issuer(document, issuer)
-            return _optional_endpoint(document, "registration_endpoint", issuer)
-    return None
+            return document
+    return {}
 
 
 def require_endpoint(url: object, *, member: str, issuer: str) -> str:
@@ -164,13 +165,19 @@ def _require_issuer(document: Mapping[str, Any], issuer: str) -> None:
 
 
 def _endpoint(document: Mapping[str, Any], name: str, issuer: str) -> str:
-    url = _optional_endpoint(document, name, issuer)
+    url = optional_endpoint(document, name, issuer)
     if url is None:
         raise ProtocolViolation(f"The metadata has no {name}.", code="missing_member", member=name)
     return url
 
 
-def _optional_endpoint(document: Mapping[str, Any], name: str, issuer: str) -> str | None:
+def optional_endpoint(document: Mapping[str, Any], name: str, issuer: str) -> str | None:
+    """
+    Return the endpoint that *document* names, if it does.
+
+    Raises:
+        ProtocolViolation: ``insecure_url``.
+    """
     url = document.get(name)
     return None if url is None else require_endpoint(url, member=name, issuer=issuer)
 

@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 from django.contrib.auth import get_user_model
 from django.contrib.auth.decorators import login_required
+from django.contrib.auth.models import AnonymousUser
 from django.core.management import call_command
 from django.http import HttpResponse
 from django.test import Client
@@ -211,6 +212,17 @@ def test_a_handle_planted_in_another_session_opens_nothing(site: Site) -> None:
     grant.refresh_from_db()
     assert grant.state == "active"
     assert SpatioToken.objects.filter(pk=own.pk).exists()
+
+
+def test_nobody_in_particular_has_no_grant(site: Site) -> None:
+    """A view that forgot ``login_required`` is told so, and gets nobody's token."""
+    _, grant = signed_in(site)
+    assert tokens.for_user(grant.account.user).access_token
+
+    for nobody in (AnonymousUser(), User(username="ada")):
+        with pytest.raises(SessionEnded) as caught:
+            tokens.for_user(nobody)
+        assert caught.value.code == "no_grant"
 
 
 # Told of somebody else

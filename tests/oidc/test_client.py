@@ -397,6 +397,51 @@ def test_a_revocation_says_the_token_and_who_asks(
     assert provider.http.calls[-1][2]["timeout"] is None
 
 
+def test_a_revocation_endpoint_may_be_in_the_oauth_metadata_only() -> None:
+    """RFC 8414 knows it, OpenID Discovery doesn't. Looked for once an hour, also where there is none."""
+    provider = Provider(revocation_endpoint=None)
+    oauth = {"issuer": ISSUER, "revocation_endpoint": ISSUER + "/o/revoke"}
+    provider.http.answers |= {OAUTH_METADATA: json_answer(oauth), ISSUER + "/o/revoke": Answer(status=200)}
+
+    for _ in range(3):
+        provider.client.revoke(CONFIDENTIAL, Secret("ref"))
+        assert provider.http.calls[-1][:2] == ("POST", ISSUER + "/o/revoke")
+    assert provider.fetches("/.well-known/oauth-authorization-server") == 1
+
+    none = Provider(revocation_endpoint=None)
+    none.http.answers[OAUTH_METADATA] = Answer(status=404)
+    for _ in range(3):
+        with pytest.raises(ProtocolViolation) as caught:
+            none.client.revoke(CONFIDENTIAL, Secret("ref"))
+        assert caught.value.code == "revocation_endpoint"
+    assert none.fetches("/.well-known/oauth-authorization-server") == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "code"),
+    [
+        ({"issuer": "https://evil.example"}, "issuer_mismatch"),
+        ({"revocation_endpoint": "http://evil.example/"}, "insecure_url"),
+        ({"revocation_endpoint": 7}, "insecure_url"),
+    ],
+)
+def test_oauth_metadata_lead_no_token_astray(changes: dict[str, Any], code: str) -> None:
+    """Nothing is sent, and nothing of it is kept."""
+    provider = Provider(revocation_endpoint=None)
+    oauth = {"issuer": ISSUER, "revocation_endpoint": ISSUER + "/oauth2/revoke"}
+    provider.http.answers[OAUTH_METADATA] = json_answer(oauth | changes)
+
+    with pytest.raises(ProtocolViolation) as caught:
+        provider.client.revoke(CONFIDENTIAL, Secret("ref"))
+
+    assert caught.value.code == code
+    assert [name for name in provider.cache if "oauth" in name and not name.endswith(":claim")] == []
+    assert all(method == "GET" for method, _, _ in provider.http.calls)
+    provider.http.answers[OAUTH_METADATA] = json_answer(oauth)
+    provider.clock.now += 60
+    provider.host().revoke(CONFIDENTIAL, Secret("ref"))
+
+
 @pytest.mark.parametrize("call", CALLS)
 @pytest.mark.parametrize("method", ["client_secret_basic", "client_secret_post"])
 def test_a_client_without_its_secret_sends_no_token(call: str, method: Any) -> None:

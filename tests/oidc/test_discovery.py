@@ -9,7 +9,8 @@ from spatio_django.oidc.answer import Answer
 from spatio_django.oidc.discovery import (
     ProviderMetadata,
     fetch_metadata,
-    fetch_registration_endpoint,
+    fetch_oauth_metadata,
+    optional_endpoint,
     well_known_urls,
 )
 from tests.oidc.support import ISSUER, METADATA, FakeHttp, json_answer
@@ -216,7 +217,7 @@ OAUTH = {"issuer": TENANT, "registration_endpoint": "https://provider.example/o/
 
 
 @pytest.mark.parametrize(("inserted", "appended"), [(OAUTH, None), (None, OAUTH), (None, None)])
-def test_a_registration_endpoint_is_looked_for_in_the_oauth_metadata(
+def test_an_endpoint_is_looked_for_in_the_oauth_metadata(
     inserted: dict[str, Any] | None, appended: dict[str, Any] | None
 ) -> None:
     """Where RFC 8414 puts them, and where a provider below a path often has them instead."""
@@ -228,8 +229,12 @@ def test_a_registration_endpoint_is_looked_for_in_the_oauth_metadata(
         }
     )
 
-    expected = OAUTH["registration_endpoint"] if inserted or appended else None
-    assert fetch_registration_endpoint(TENANT, http=http) == expected
+    document = fetch_oauth_metadata(TENANT, http=http)
+
+    assert document == (inserted or appended or {})
+    assert optional_endpoint(document, "registration_endpoint", TENANT) == document.get(
+        "registration_endpoint"
+    )
     assert [url for _, url, _ in http.calls] == ([INSERTED] if inserted else [INSERTED, APPENDED])
 
 
@@ -245,7 +250,8 @@ def test_oauth_metadata_are_judged_like_the_others(changes: dict[str, Any], code
     """What we are registered as goes there, and the secret comes from there."""
 
     def fetch(document: dict[str, Any]) -> str | None:
-        return fetch_registration_endpoint(TENANT, http=FakeHttp({INSERTED: json_answer(document)}))
+        found = fetch_oauth_metadata(TENANT, http=FakeHttp({INSERTED: json_answer(document)}))
+        return optional_endpoint(found, "registration_endpoint", TENANT)
 
     assert fetch(OAUTH)
 
