@@ -260,8 +260,8 @@ class SpatioToken(Placed):
     A grant is refreshed by whoever holds its lease, and what that brought is stored only over the generation
     that it was made from: see :mod:`spatio_django.refreshing`.
 
-    Columns that came later have a default in the database, too: hosts that still run the code from before go on
-    inserting rows.
+    Columns that came later have a default in the database, too: hosts that still run the code from before go
+    on inserting rows.
     """
 
     account = models.ForeignKey(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 from asgiref.sync import sync_to_async
 from django.contrib import auth
 from django.contrib.auth import get_user_model
+from django.contrib.sessions.backends.base import SessionBase
 from django.core.exceptions import ImproperlyConfigured
 from django.db import DatabaseError, router
 from django.http import HttpRequest
@@ -91,7 +92,7 @@ Held = tuple[str | None, str | None]
 
 
 def held(session: SessionBase) -> Held:
-    """Give the primary key of a session's user, as text, and its grant's handle; ``None`` for what is not there."""
+    """Give the primary key of a session's user, as text, and its grant's handle; ``None`` where there is none."""
     return session.get(auth.SESSION_KEY), session.get(SESSION_KEY)
 
 
