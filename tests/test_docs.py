@@ -113,7 +113,9 @@ def test_every_way_a_connection_fails_is_documented() -> None:
 #: Codes that are nowhere spelled out as such: names of claims and members, and what no specification knows.
 CODES_BY_NAME = {
     *("azp", "nonce", "exp", "iat", "nbf", "auth_time", "at_hash"),
-    *("access_token", "refresh_token", "userinfo_endpoint", "registration_endpoint"),
+    *("access_token", "refresh_token"),
+    *("userinfo_endpoint", "registration_endpoint", "revocation_endpoint"),
+    "signed_out",
     *("client_id_issued_at", "client_secret_expires_at", "registration_access_token"),
     *("grant_types", "response_types"),
     "unknown_error",
