@@ -2,12 +2,15 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from urllib.parse import parse_qs, urlsplit
 
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 from django.conf import settings
+from django.contrib.auth import REDIRECT_FIELD_NAME
 from django.core.exceptions import ImproperlyConfigured
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase, HttpResponseRedirect
+from django.shortcuts import resolve_url
 
 from spatio_django import links, revocation, tokens
 from spatio_django.exceptions import TokenUnavailable
@@ -99,8 +102,7 @@ class SpatioMiddleware:
         again = getattr(request, "spatio_again", None)
         if again:
             self._note(response, links.AGAIN_COOKIE, again, links.SIGNED_OUT_LIFETIME)
-        # An answer that is neither a way to sign in nor a refusal is the view's own to a stranger.
-        if getattr(request, "spatio_interrupted", False) and response.status_code in {302, 303, 401, 403}:
+        if getattr(request, "spatio_interrupted", False) and refuses(response):
             self._note(response, links.INTERRUPTED_COOKIE, "1", links.INTERRUPTED_LIFETIME)
         return response
 
@@ -114,3 +116,15 @@ class SpatioMiddleware:
             httponly=True,
             samesite="Lax",
         )
+
+
+def refuses(response: HttpResponseBase) -> bool:
+    """
+    Tell whether *response* sends somebody away who is not signed in.
+
+    Any other is the view's own to a stranger: what was sent did arrive.
+    """
+    if response.status_code in {302, 303}:
+        parts = urlsplit(response["Location"])
+        return REDIRECT_FIELD_NAME in parse_qs(parts.query) or parts.path == resolve_url(settings.LOGIN_URL)
+    return response.status_code in {401, 403}

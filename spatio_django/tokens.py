@@ -24,14 +24,17 @@ from django.utils.functional import cached_property
 
 from spatio_django import links, revocation
 from spatio_django.conf import conf
-from spatio_django.exceptions import SessionEnded, TokenUnavailable, Undecryptable
+from spatio_django.exceptions import ConfigurationError, SessionEnded, TokenUnavailable, Undecryptable
 from spatio_django.models import GrantState, SpatioAccount, SpatioToken, authoritative, from_now
 from spatio_django.oidc.id_token import LEEWAY
 from spatio_django.oidc.secret import Secret
+from spatio_django.oidc.urls import is_loopback
 from spatio_django.refreshing import Need, afresh, fresh, window
 from spatio_django.threads import beside
 
 if TYPE_CHECKING:
+    from spatio import Configuration
+
     from spatio_django.flow import CompletedLogin
     from spatio_django.oidc.api import ApiSession, Response
     from spatio_django.pending import PendingLogin
@@ -280,6 +283,43 @@ class SpatioAccess(ABC):
         """
         await self.agrant()
         return await asyncio.wrap_future(beside(partial(self.http.request, method, url, **kwargs)))
+
+    def sdk_configuration(self, **options: Any) -> "Configuration":
+        """
+        Give a ``Configuration`` of the official SDK, ``spatio-sdk``, that always has a fresh token.
+
+        The SDK asks it with each call, so it may be kept as long as this object. A call raises what
+        :meth:`get_token` does.
+
+        Args:
+            options: As for ``spatio.Configuration``. By default ``host`` is the first of
+                ``SPATIO_API_ORIGINS``, and ``proxy`` is ``SPATIO_HTTP_PROXY``.
+
+        Raises:
+            ConfigurationError: ``api_origins``: the token may not be sent to that host.
+            ImportError: The SDK is not installed.
+        """
+        from spatio import Configuration  # here: few sites have it
+
+        from spatio_django.oidc.api import checked_origin
+
+        access, origins = self, conf.SPATIO_API_ORIGINS
+        host = str(options.setdefault("host", origins[0].rstrip("/")))
+        if checked_origin(host) not in map(checked_origin, origins):
+            raise ConfigurationError("host is not one of SPATIO_API_ORIGINS.", code="api_origins")
+        if not is_loopback(host):
+            options.setdefault("proxy", conf.SPATIO_HTTP_PROXY)
+
+        class Fresh(Configuration):
+            @property
+            def access_token(self) -> str:
+                return access.get_token()
+
+            @access_token.setter
+            def access_token(self, value: object) -> None:
+                """Keep nothing: whatever is set here would grow old."""
+
+        return Fresh(**options)
 
 
 def _required(grant: SpatioToken | None) -> SpatioToken:
@@ -651,10 +691,16 @@ def access(request: HttpRequest) -> RequestAccess:
 
 def grant_signed_out(*, request: HttpRequest | None, **kwargs: Any) -> None:
     """End the grant of a session that signs out, anywhere (receiver of ``user_logged_out``)."""
-    handle = request.session.get(SESSION_KEY) if request is not None and hasattr(request, "session") else None
-    if request is None or not handle:
+    if request is None or not hasattr(request, "session"):
         return
+    handle = request.session.get(SESSION_KEY)
     signing_out = cast(SpatioRequest, request)
+    if not handle:
+        # Or the session has ended by itself, with this request or before the button was pressed: whoever
+        # wants to be signed out is not to be signed in again without a word.
+        if hasattr(request, "spatio_interrupted") or request.COOKIES.get(links.AGAIN_COOKIE):
+            signing_out.spatio_signed_out, signing_out.spatio_interrupted = True, False
+        return
     try:
         # Django empties the session after this. With our middleware nobody waits for Spatio before that.
         with revocation.waiting_later() as revocations:

@@ -45,7 +45,9 @@ from spatio_django.tokens import SpatioRequest, user_key
 logger = logging.getLogger("spatio_django")
 
 #: Errors that ``prompt=none`` gives when a page has to be shown after all (OpenID Connect Core §3.1.2.6).
-INTERACTION_NEEDED = frozenset({"login_required", "consent_required", "interaction_required"})
+INTERACTION_NEEDED = frozenset(
+    {"login_required", "consent_required", "interaction_required", "account_selection_required"}
+)
 
 PLAIN = "text/plain; charset=utf-8"
 
@@ -87,7 +89,7 @@ class LoginView(SpatioView, OIDCAuthenticationRequestView):  # type: ignore[misc
                 },
                 status=401,
             )
-        if links.INTERRUPTED_COOKIE in request.COOKIES:
+        if request.COOKIES.get(links.INTERRUPTED_COOKIE):
             return self.interrupted(request)
         try:
             registered = registration.current()

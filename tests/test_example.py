@@ -217,7 +217,8 @@ def test_one_command_then_open_click_allow_and_see_who_you_are(demo: Demo) -> No
     ):
         assert fact in me
     assert f'<img src="{demo.issuer}/static/ada.svg"' in me
-    assert re.search(r"<strong>(1\xa0hour|59\xa0minutes|58\xa0minutes)", me)
+    assert "30 seconds, so that you can watch" in me
+    assert re.search(r"<strong>\d+ seconds?</strong>", me)
 
     before = demo.output.count("GET /oauth2/userinfo")
     browser.open("/me/")
@@ -226,6 +227,7 @@ def test_one_command_then_open_click_allow_and_see_who_you_are(demo: Demo) -> No
     assert "Spatio answered" in asked
     assert "acc_2Yh7QmVxK0aDaLovelace" in asked
     assert demo.output.count("GET /oauth2/userinfo") == before + 1
+    assert "access token number" in asked
 
     _, careful = browser.open("/me/careful/")
     assert "The safe is open" in careful
@@ -237,6 +239,22 @@ def test_one_command_then_open_click_allow_and_see_who_you_are(demo: Demo) -> No
     address, front = browser.press(careful, "Sign out")
     assert address == f"{demo.origin}/"
     assert "Hello, stranger" in front
+
+
+def test_the_token_is_refreshed_while_somebody_looks(demo: Demo) -> None:
+    """The page counts; the person goes on from page to page and is never sent away."""
+    demo.start()
+    browser = Browser(demo)
+    address, _ = browser.open("/me/")
+    assert "<strong>0 times</strong>" in browser.allow(address)[1]
+
+    def refreshed() -> bool:
+        address, page = browser.open("/me/")
+        assert address == f"{demo.origin}/me/"
+        return "<strong>1 time</strong>" in page
+
+    eventually(refreshed, "the first refresh")
+    assert "access token number 2" in browser.open("/me/asked/")[1]
 
 
 def test_ctrl_c_ends_everything_quietly(demo: Demo) -> None:
@@ -302,17 +320,17 @@ def test_changing_the_code_reloads_the_site_and_leaves_the_provider_alone(demo: 
     demo.start()
     browser = Browser(demo)
     address, _ = browser.open("/me/")
-    assert "is valid until" in browser.allow(address)[1]
+    assert "Left of that" in browser.allow(address)[1]
     views = demo.folder / "pages" / "views.py"
     with closing(HTTPConnection("127.0.0.1", demo.spatio_port, timeout=PATIENCE)) as provider:
         provider.connect()
         connection = provider.sock
 
-        views.write_text(views.read_text().replace('"expires_at": expires_at', '"expires_at": None'))
+        views.write_text(views.read_text().replace('"token": token', '"token": None'))
 
         eventually(lambda: demo.output.count("Quit the server with") > 1, "the reload")
         eventually(lambda: listens(demo.port), "the site")
-        assert "is valid until" not in browser.open("/me/")[1]
+        assert "Left of that" not in browser.open("/me/")[1]
         provider.request("GET", "/.well-known/openid-configuration")
         with provider.getresponse() as answer:
             assert json.load(answer)["issuer"] == demo.issuer

@@ -17,7 +17,7 @@ from spatio_django.oidc import message
 from spatio_django.oidc.secret import Secret
 from spatio_django.oidc.urls import is_loopback, origin, require_safe_url
 
-__all__ = ["ApiSession", "Response"]
+__all__ = ["ApiSession", "Response", "checked_origin"]
 
 #: Seconds to connect, and between two bytes. An API may stream for as long as it likes.
 TIMEOUT = (5.0, 30.0)
@@ -48,11 +48,10 @@ class ApiSession(requests.Session):
     ) -> None:
         super().__init__()
         self._token = token
-        self._origins = frozenset(map(_checked_origin, origins))
+        self._origins = frozenset(map(checked_origin, origins))
         self._proxy = proxy
         self.trust_env = False
         self.headers["User-Agent"] = f"spatio-django/{__version__}"
-        self._sent = Secret("")
         for scheme in ("https://", "http://"):
             self.mount(scheme, _adapter())
 
@@ -90,18 +89,31 @@ class ApiSession(requests.Session):
 
     def _is_ours(self, request: requests.PreparedRequest, url: str) -> bool:
         """Tell whether the access token belongs on *request*; take it off if a redirect brought it along."""
-        header = request.headers.get("Authorization")
-        if header is not None and Secret(str(header)) != self._sent:
+        if not isinstance(request.headers.get("Authorization", _OURS), _Bearer):
             return False  # the caller's own
         request.headers.pop("Authorization", None)
         return origin(url) in self._origins
 
     def _authorize(self, request: requests.PreparedRequest, token: Secret) -> None:
-        self._sent = message.bearer(token)
-        request.headers["Authorization"] = self._sent.reveal()
+        request.headers["Authorization"] = _Bearer(message.bearer(token).reveal())
 
 
-def _checked_origin(url: str) -> tuple[str, str | None, int | None]:
+class _Bearer(str):
+    """A header that we set. It is known by its type wherever it was copied to, in whichever thread."""
+
+    __slots__ = ()
+
+
+_OURS = _Bearer()
+
+
+def checked_origin(url: str) -> tuple[str, str | None, int | None]:
+    """
+    Give the origin of *url*, if an access token may be sent there.
+
+    Raises:
+        ConfigurationError: ``api_origins``.
+    """
     try:
         return origin(require_safe_url(url, member="SPATIO_API_ORIGINS"))
     except ProtocolViolation as error:

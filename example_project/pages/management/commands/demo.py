@@ -22,6 +22,8 @@ from spatio_django import registration
 
 #: Seconds for the provider to answer; it needs one or two.
 START_TIMEOUT = 30
+#: Seconds that an access token lives: short, so that one sees it refreshed.
+TOKEN_LIFETIME = 30
 
 
 class Command(BaseCommand):
@@ -83,6 +85,7 @@ def require_free(port: int, option: str) -> None:
 def running_provider(port: int, state: Path) -> Iterator[None]:
     """Run the development provider in a process of its own until the block ends, however it ends."""
     command = [sys.executable, "-m", "spatio_django.testing", "--port", str(port), "--state", str(state)]
+    command += ["--access-token-lifetime", str(TOKEN_LIFETIME)]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:  # noqa: S603 - our own words
         try:
             wait_for(process, port)
