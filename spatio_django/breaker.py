@@ -6,9 +6,9 @@ import time
 
 #: Failures in a row that open it.
 THRESHOLD = 5
-#: Seconds that it stays open, at first and at most. The last one bounds how long an outage is felt after its
-#: end.
-FIRST_PAUSE, LAST_PAUSE = 5.0, 24.0
+#: Seconds that it stays open, at first and at most. The last one, and a probe of ten seconds that began just
+#: before the end of an outage, are how long that is felt: half a minute with the spread of 20 %.
+FIRST_PAUSE, LAST_PAUSE = 5.0, 15.0
 #: Seconds in which one caller may find out, while the others go on waiting.
 PROBE = 10.0
 

@@ -38,11 +38,12 @@ class Report:
     before: list[float] = field(default_factory=list)
     during: list[float] = field(default_factory=list)
     normal_after: float = 0.0
+    slowest: tuple[float, str] = (0.0, "")
 
     def __str__(self) -> str:
         return (
             f"pages {dict(self.pages)}, signed out {self.signed_out}, calls {self.calls}, at most "
-            f"{self.most_calls} for one person, slowest page {max(self.during):.1f} s, p50/p99 "
+            f"{self.most_calls} for one person, slowest {self.slowest}, p50/p99 "
             f"{1000 * at(self.before, 0.5):.0f}/{1000 * at(self.before, 0.99):.0f} ms before, "
             f"{1000 * at(self.during, 0.5):.0f}/{1000 * at(self.during, 0.99):.0f} ms during, "
             f"normal {self.normal_after:.1f} s after the end"
@@ -106,6 +107,8 @@ class Crowd:
             self.report.before.append(took)
         elif phase == "during":
             self.report.during.append(took)
+            what = f"{'token' if wants_token else 'page'} {response.status_code}"
+            self.report.slowest = max(self.report.slowest, (round(took, 1), what))
         if not wants_token and not response.content:
             self.report.signed_out += 1
         if response.status_code not in ({200, 503} if wants_token else {200}):
