@@ -7,9 +7,13 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import machine, profiling, sign_ins, startup
+from benchmarks import machine, middleware, profiling, sign_ins, startup, storm
 from benchmarks.network import network
 from benchmarks.sites.catalogue import SITES, installed, is_there
+from tests.refresh.databases import KINDS
+
+#: Visits in a round, of one kind to one handler.
+VISITS = 200
 
 _began = time.monotonic()
 
@@ -23,15 +27,15 @@ def arguments() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
-        description="How fast signing in is: this package, its peers, and a hand-written minimum.",
+        description="How fast signing in is, and what goes with it: this package, its peers, and a minimum.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     parser.add_argument(
         "what",
         nargs="?",
-        choices=("all", *PARTS, "profile"),
+        choices=("all", *PARTS, *BY_NAME),
         default="all",
-        help="all parts, one of them, or a profile of where the time goes",
+        help="all parts but those that take long; or one of them, or a profile of where the time goes",
     )
     parser.add_argument("--quick", action="store_true", help="in two minutes, and rougher")
     parser.add_argument("--sites", metavar="A,B", help=f"some of {', '.join(SITES)}; without it, all")
@@ -45,6 +49,14 @@ def arguments() -> argparse.Namespace:
     )
     parser.add_argument("--people", type=int, default=10_000, metavar="N", help="who have an account")
     parser.add_argument("--sign-ins", type=int, default=200, metavar="N", help="that are profiled")
+    storm = parser.add_argument_group("storm")
+    storm.add_argument("--seconds", type=float, metavar="S", help="without it 60, or 10 if quick")
+    storm.add_argument("--processes", type=int, default=8, metavar="N")
+    storm.add_argument("--threads", type=int, default=16, metavar="N", help="of each process, if they fit")
+    storm.add_argument("--users", type=int, default=50, metavar="N", help="whose tokens all threads want")
+    storm.add_argument(
+        "--databases", metavar="A,B", default=",".join(KINDS), help="kinds; what is not there is left out"
+    )
     parser.add_argument("--top", type=int, default=40, metavar="N", help="functions that a profile lists")
     parser.add_argument("--output", type=Path, metavar="FILE", help="write the report there, too")
     options = parser.parse_args()
@@ -52,6 +64,10 @@ def arguments() -> argparse.Namespace:
     unknown = set(options.sites or ()) - set(SITES)
     if unknown:
         parser.error(f"There is no site {', '.join(sorted(unknown))}.")
+    options.databases = options.databases.split(",")
+    if not set(options.databases) <= set(KINDS):
+        parser.error(f"Databases are {', '.join(KINDS)}.")
+    options.seconds = options.seconds or (10 if options.quick else 60)
     options.rounds = options.rounds or (6 if options.quick else 24)
     options.turn = options.turn or (2 if options.quick else 4)
     return options
@@ -111,10 +127,42 @@ def measured_accounts(options: argparse.Namespace, folder: Path) -> list[str]:
     return [head, how, accounts.report(times)]
 
 
+def measured_middleware(options: argparse.Namespace, folder: Path) -> list[str]:
+    """Measure what the middleware adds to each request."""
+    found, queries = middleware.measure(folder, rounds=options.rounds, turn=VISITS, say=say)
+    how = (
+        f"{options.rounds} rounds with a turn of {VISITS} visits each, in one process, sessions in the "
+        "database (SQLite); microseconds of the processor. *control* is the same handler without it, "
+        "*control again* one more of those: what they differ by is chance."
+    )
+    return ["## What the middleware adds to a request", how, middleware.report(found, queries)]
+
+
+def stormed(options: argparse.Namespace, folder: Path) -> list[str]:
+    """Let many threads want the tokens of a few people."""
+    found, left_out = storm.measure(
+        folder,
+        kinds=options.databases,
+        processes=options.processes,
+        threads=options.threads,
+        users=options.users,
+        seconds=options.seconds,
+        delay=options.round_trip / 1000,
+        say=say,
+    )
+    how = (
+        f"{options.users} people, tokens that live 2 s, a provider that ends the grant whose refresh token "
+        f"comes twice and takes {options.round_trip:g} ms for a refresh. All tokens are due at the beginning."
+    )
+    head = "## Refreshing in many processes at once"
+    return [head, how, *left_out, *([storm.report(found, processes=options.processes)] if found else [])]
+
+
 PARTS: dict[str, Callable[[argparse.Namespace, Path], list[str]]] = {
     "sign-ins": measured_sign_ins,
     "startup": measured_startup,
     "accounts": measured_accounts,
+    "middleware": measured_middleware,
 }
 
 
@@ -133,10 +181,14 @@ def profiled(options: argparse.Namespace, folder: Path) -> list[str]:
     return parts
 
 
+#: What takes long, or answers another question: only when named.
+BY_NAME = {"storm": stormed, "profile": profiled}
+
+
 def main() -> None:
     """Measure what is asked for, and print it."""
     options = arguments()
-    parts = PARTS | {"profile": profiled}
+    parts = PARTS | BY_NAME
     wanted = list(PARTS.values()) if options.what == "all" else [parts[options.what]]
     blocks = ["# Signing in, measured", f"{machine.machine()}.", f"{machine.versions()}.", machine.caveat()]
     for part in wanted:

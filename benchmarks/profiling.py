@@ -17,7 +17,7 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
         "HTTP, ours",
         tuple(
             f"/spatio_django/oidc/{name}.py"
-            for name in ("http", "call", "framing", "message", "answer", "secret", "urls")
+            for name in ("http", "connection", "call", "framing", "message", "answer", "secret", "urls")
         ),
     ),
     ("spatio_django, the rest", ("/spatio_django/",)),

@@ -46,7 +46,7 @@ def get_client() -> "Client":
 
 
 def _new_client(issuer: str, timeout: float, proxy: str | None) -> tuple["Client", "Http"]:
-    # Imported with the first sign-in, not with the site: requests, josepy and what they bring are slow.
+    # Imported with the first sign-in, not with the site: josepy, TLS and what they bring are slow.
     from spatio_django.oidc.cache import Documents, in_thread
     from spatio_django.oidc.client import Client
     from spatio_django.oidc.http import Http

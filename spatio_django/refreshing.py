@@ -30,6 +30,8 @@ from typing import TYPE_CHECKING, Any
 
 from asgiref.sync import sync_to_async
 from django.db import Error, connections, router
+from django.db.models import F
+from django.db.models.functions import Least
 
 from spatio_django import registration, revocation
 from spatio_django.breaker import Breaker
@@ -105,6 +107,10 @@ class Need:
     def can_do_with(self, grant: SpatioToken) -> bool:
         """Tell whether the token can be used, though it would better be refreshed."""
         return self._lasts(grant, self._min_ttl(grant))
+
+    def waits_with(self, grant: SpatioToken) -> bool:
+        """Tell whether there is a reason to wait for somebody else."""
+        return self.wait and not self.can_do_with(grant)
 
     def _min_ttl(self, grant: SpatioToken) -> float:
         most = self.min_ttl if grant.ttl_ms is None else MAX_MIN_TTL * grant.ttl_ms / 1000
@@ -196,14 +202,16 @@ def _flown(grant: SpatioToken, need: Need) -> SpatioToken:
         flight = _flights.setdefault(grant.pk, mine)
         if flight is mine:
             return _aside(mine, grant, need) if aside else _lead(mine, grant, need)
-        if need.can_do_with(grant) or not need.wait or time.monotonic() >= gives_up:
+        if need.can_do_with(grant):
+            return grant
+        if not need.wait or time.monotonic() >= gives_up:
             raise _busy()
         try:
             grant = _result(flight, gives_up - time.monotonic())
         except TokenUnavailable as error:
             if error.code != "busy":  # one that did not want to wait says nothing about us
                 raise
-        if need.is_met_by(grant):
+        if need.can_do_with(grant):  # the best that could be had a moment ago
             return grant
 
 
@@ -256,12 +264,20 @@ def _advance(grant: SpatioToken, need: Need) -> tuple[SpatioToken, bool]:
     look = FIRST_LOOK
     while not need.is_met_by(grant):
         now = 1000 * grant.now
-        if grant.retry_at_ms > now:
+        is_held, must_pause = grant.lease_id != "" and grant.lease_until_ms >= now, grant.retry_at_ms > now
+        # Judged by the newest reading: the one that the caller has may have run out while this one waited.
+        if (is_held or must_pause) and need.can_do_with(grant):
+            return grant, False
+        if must_pause:
             raise TokenUnavailable("Spatio did not answer a moment ago.", code="unavailable")
-        is_held = grant.lease_id != "" and grant.lease_until_ms >= now
-        if is_held and (need.can_do_with(grant) or not need.wait):
+        if is_held and not need.wait:
             raise _busy()
-        refreshed = None if is_held else _attempt(grant)
+        try:
+            refreshed = None if is_held else _attempt(grant, need)
+        except TokenUnavailable as error:
+            if isinstance(error, SessionEnded) or not need.can_do_with(grant):
+                raise
+            return grant, False
         if refreshed is not None:
             return refreshed, True
         if time.monotonic() >= gives_up:
@@ -290,7 +306,7 @@ def _reread(grant: SpatioToken) -> SpatioToken:
     return again
 
 
-def _attempt(grant: SpatioToken) -> SpatioToken | None:
+def _attempt(grant: SpatioToken, need: Need) -> SpatioToken | None:
     """
     Claim, send, store.
 
@@ -301,7 +317,7 @@ def _attempt(grant: SpatioToken) -> SpatioToken | None:
         raise SessionEnded("The grant is another issuer's than SPATIO_ISSUER.", code="other_issuer")
     refresh_token = grant.refresh_token
     assert refresh_token is not None  # noqa: S101 - asked before: for the type checker
-    breaker = _breaker()
+    breaker = _breaker(grant.client_id)
     # What may take long comes before the claim.
     client = get_client()
     try:
@@ -319,7 +335,16 @@ def _attempt(grant: SpatioToken) -> SpatioToken | None:
     if not breaker.allows():
         raise TokenUnavailable("Spatio does not answer right now.", code="unavailable")
     lease, claimed_at = secrets.token_hex(16), time.monotonic()
-    if not _claim(grant, lease):
+    try:
+        is_ours = _claim(grant, lease)
+    except Error as error:
+        logger.warning("A refresh could not be claimed: %s", type(error).__name__)
+        _mend()
+        breaker.unused()
+        if need.waits_with(grant):
+            return None
+        raise TokenUnavailable("The database can't be written.", code="database") from None
+    if not is_ours:
         breaker.unused()
         return None
     send_by = claimed_at + SEND_WITHIN
@@ -328,14 +353,14 @@ def _attempt(grant: SpatioToken) -> SpatioToken | None:
         answer = _ask(client, registered, refresh_token, send_by)
     except SpatioError as error:
         _note(breaker, client, error)
-        _failed(grant, lease, error)
+        _failed(grant, lease, error, spare=need.can_do_with(grant))
         return None
     breaker.succeeded()
     return _store(grant, answer, client=client, asked_at=asked_at)
 
 
 def _claim(grant: SpatioToken, lease: str) -> bool:
-    """Put a lease on the row; ``False`` if it is not ours, or if we can't know."""
+    """Put a lease on the row; ``False`` if it is not ours, and if this fails, we can't know."""
     free = _rows().filter(
         pk=grant.pk,
         generation=grant.generation,
@@ -347,12 +372,7 @@ def _claim(grant: SpatioToken, lease: str) -> bool:
     if grant.lease_id:
         free = free.filter(lease_until_ms__lt=DatabaseNow())
         values["in_doubt"] = True  # whoever held it did not say how it went
-    try:
-        return bool(free.update(**values))
-    except Error as error:
-        logger.warning("A refresh could not be claimed: %s", type(error).__name__)
-        _mend()
-        return False
+    return bool(free.update(**values))
 
 
 def _mend() -> None:
@@ -393,9 +413,12 @@ def _note(breaker: Breaker, client: "Client", error: SpatioError) -> None:
         breaker.succeeded()
 
 
-def _failed(grant: SpatioToken, lease: str, error: SpatioError) -> None:
+def _failed(grant: SpatioToken, lease: str, error: SpatioError, *, spare: bool) -> None:
     """
     Give the lease back, and say when to try again. What a client can survive ends no session.
+
+    Args:
+        spare: Whether the caller can do with the access token that there is.
 
     Raises:
         SessionEnded: ``invalid_grant``, if that is what Spatio says about the newest refresh token.
@@ -419,8 +442,9 @@ def _failed(grant: SpatioToken, lease: str, error: SpatioError) -> None:
     pause = min(2.0 ** min(fails, 10), LAST_PAUSE) * random.uniform(0.8, 1.2)  # noqa: S311
     if isinstance(error, ProviderUnavailable) and error.retry_after is not None:
         pause = max(pause, min(error.retry_after, MAX_RETRY_AFTER))
-    if ambiguous and grant.seconds_left is not None:
-        # It may be used up. There is no hurry to find out while its access token is good.
+    if ambiguous and spare and grant.seconds_left is not None:
+        # It may be used up. There is no hurry to find out while its access token is good; one that an API
+        # has refused is not, however long it would live.
         pause = max(pause, grant.seconds_left / 2)
     ours.update(
         lease_id="",
@@ -492,7 +516,11 @@ def _stored(grant: SpatioToken, values: dict[str, Any], *, asked_at: float) -> b
         ttl_ms = values["ttl_ms"]
         # Counted from before the question: how long the answer took is not known better.
         age = time.monotonic() - asked_at
-        expires_ms = None if ttl_ms is None else from_now(ttl_ms / 1000 - age)
+        # And from the claim at the latest: a statement's "now" may be after a long wait for locks.
+        expires_ms = None
+        if ttl_ms is not None:
+            since_claim = F("lease_until_ms") + (ttl_ms - int(LEASE * 1000))
+            expires_ms = Least(from_now(ttl_ms / 1000 - age), since_claim)
         try:
             return bool(ours.update(expires_ms=expires_ms, **values))
         except Error as error:
@@ -553,11 +581,12 @@ def _log_failure(grant: SpatioToken, error: SpatioError) -> None:
     )
 
 
-_breakers: dict[str, Breaker] = {}
+#: By issuer and client: one that Spatio does not take any more must not keep the others from asking.
+_breakers: dict[tuple[str, str], Breaker] = {}
 
 
-def _breaker() -> Breaker:
-    return _breakers.setdefault(conf.SPATIO_ISSUER, Breaker())
+def _breaker(client_id: str) -> Breaker:
+    return _breakers.setdefault((conf.SPATIO_ISSUER, client_id), Breaker())
 
 
 def _alias() -> str:

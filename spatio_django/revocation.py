@@ -13,7 +13,7 @@ import random
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, wait
 from contextlib import contextmanager
 from functools import partial
@@ -85,9 +85,12 @@ def end(grant_id: int, reason: str, *, delete: bool = False) -> bool:
     return bool(end_all([grant_id], reason, delete=delete))
 
 
-def end_all(grant_ids: Iterable[int], reason: str, *, delete: bool = False) -> list[int]:
+def end_all(grant_ids: Iterable[int], reason: str, *, delete: bool = False, later: bool = False) -> list[int]:
     """
     End grants as :func:`end` does, in one transaction.
+
+    Args:
+        later: Leave revoking to maintenance.
 
     Returns:
         The primary keys of what is queued now.
@@ -110,7 +113,7 @@ def end_all(grant_ids: Iterable[int], reason: str, *, delete: bool = False) -> l
                 grant.delete(using=alias)
     for grant in over:
         announce(grant)
-    for pending in queued:
+    for pending in () if later else queued:
         attempt_when_committed(pending)
     return queued
 
@@ -300,9 +303,12 @@ class _Outbox:
 _outbox = _Outbox()
 
 
-def attempt(pending_id: int) -> bool:
+def attempt(pending_id: int, *, failed: Callable[[SpatioError], object] | None = None) -> bool:
     """
     Revoke what is queued in that row, unless somebody else is at it, or it is not time yet.
+
+    Args:
+        failed: Called with the error if it has to be tried again.
 
     Returns:
         Whether the row is done with.
@@ -321,6 +327,8 @@ def attempt(pending_id: int) -> bool:
             logger.info("The provider has no revocation endpoint: tokens end when they expire.")
         elif pending.fails < MAX_FAILS:
             postpone(pending, error)
+            if failed:
+                failed(error)
             return False
         else:
             logger.error(  # noqa: TRY400 - no traceback: what matters is said

@@ -49,8 +49,21 @@ def write(session: SessionBase) -> None:
     Now, because a store that fails later is beyond the view: an error report would show the address of the
     callback. Django's middleware, which gives the answer its cookie, would write it a second time.
     """
-    session.save()
+    if session.session_key is None:
+        # Django draws a key, asks whether there is such a session, and inserts it only if there is none. The
+        # insert alone would notice; and no two of 36**32 keys are ever the same.
+        session.exists = _is_new  # type: ignore[method-assign]
+        try:
+            session.save()
+        finally:
+            del session.exists
+    else:
+        session.save()
     mark_written(session)
+
+
+def _is_new(session_key: str) -> bool:
+    return False
 
 
 def renew_key(session: SessionBase) -> None:

@@ -6,7 +6,7 @@ What a site can listen to. None carries a token.
 :data:`grant_refreshed`
     A grant has a new access token. ``account``, ``scopes``, ``expires_in`` (seconds, or ``None``).
 :data:`grant_ended`
-    A grant is over. ``account``, ``scopes``, ``reason`` (see :data:`spatio_django.revocation.REASONS`).
+    A grant is over. ``account``, ``scopes``, ``reason`` (see ``spatio_django.revocation.REASONS``).
 
 All are sent with ``send_robust``, the last two from whichever thread and process did it, after the database
 has it: a receiver that fails is logged and stops nothing. ``sender`` is the model of what changed.

@@ -133,12 +133,17 @@ async def asign_out_everywhere(user: Any) -> int:
     return await sync_to_async(sign_out_everywhere)(user)
 
 
-def distrust(user: Any, reason: str) -> int:
-    """End all grants of *user*, and demand a new proof of identity."""
+def distrust(user: Any, reason: str, *, later: bool = False) -> int:
+    """
+    End all grants of *user* (or of whom has that primary key), and demand a new proof of identity.
+
+    Args:
+        later: Leave revoking to maintenance.
+    """
     authoritative(SpatioAccount).filter(user=user).update(reauth_after=timezone.now())
     grants = authoritative(SpatioToken).filter(account__user=user, state=GrantState.ACTIVE)
     handles = dict(grants.values_list("pk", "handle"))
-    revocation.end_all(handles, reason)
+    revocation.end_all(handles, reason, later=later)
     for handle in handles.values():
         memo.forget(handle)
     return len(handles)

@@ -1,8 +1,9 @@
 """
 Three rules that pytest itself doesn't have; loaded for every run by ``addopts`` in pyproject.toml.
 
-* Tests in the folders that meet lies, attacks and generated inputs are marked ``thorough``: they take as long
-  as all others together, so a run on each pair of Python and Django leaves them out (``-m "not thorough"``).
+* Tests in the folders that meet lies, attacks, storms and generated inputs are marked ``thorough``: they take
+  as long as all others together, so a run on each pair of Python and Django leaves them out
+  (``-m "not thorough"``).
 * Tests that use the development provider are marked ``provider``, so that a run without the extra
   ``testing`` can leave them out (``-m "not provider"``).
 * Under ``SPATIO_TESTS_REQUIRE_ALL=1`` a skipped test is a failed test: in continuous integration everything
@@ -19,7 +20,8 @@ import pytest
 Report = TypeVar("Report", pytest.TestReport, pytest.CollectReport)
 
 REQUIRE_ALL = "SPATIO_TESTS_REQUIRE_ALL"
-THOROUGH = {Path(__file__).parent / name for name in ("attacks", "hostile", "properties")}
+FOLDERS = ("attacks", "faults/long", "hostile", "properties", "refresh")
+THOROUGH = {Path(__file__).parent / name for name in FOLDERS}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import machine, profiling, sign_ins
+from benchmarks import machine, middleware, profiling, sign_ins, storm
 from benchmarks.network import network
 from benchmarks.sign_ins import Result, Statements
 from benchmarks.sites.catalogue import SITES
@@ -99,6 +99,39 @@ def test_the_command_measures_a_start_and_writes_it_down(tmp_path: Path) -> None
     modules = [float(row.strip("| ").split(" | ")[7]) for row in rows[2:]]
     assert modules[0] > 100
     assert modules[1] > 0
+
+
+def test_the_middleware_asks_nothing_while_nothing_is_due(tmp_path: Path) -> None:
+    """No query more than without it; and its table has a control, and what that differs from itself by."""
+    found, queries = middleware.measure(tmp_path, rounds=1, turn=3, say=lambda _: None)
+
+    for case in middleware.CASES:
+        added = queries[case, "spatio"] - queries[case, "control"]
+        assert (added == 0) == (case.due == "nothing"), case.name
+    text = middleware.report(found, queries)
+    assert text.count("| control again |") == 4 * 2 + 2
+    assert text.count("| `spatio` |") == 4 * 2 + 2
+
+
+def test_the_storm_writes_down_what_a_refresh_without_a_lock_loses(tmp_path: Path) -> None:
+    """Both ways have their line; the tests proper, longer and with every database, are in tests/refresh/."""
+    found, left_out = storm.measure(
+        tmp_path,
+        kinds=["sqlite"],
+        processes=2,
+        threads=4,
+        users=5,
+        seconds=3,
+        delay=0.02,
+        say=lambda _: None,
+    )
+
+    assert not left_out
+    naive, package = (each.report for each in found)
+    assert naive.lost > 0
+    assert (package.lost, package.reuses, package.errors) == (0, 0, {})
+    rows = storm.report(found, processes=2).splitlines()[2:]
+    assert [row.split(" | ")[0] for row in rows] == ["| sqlite, without a lock", "| sqlite, `spatio`"]
 
 
 def test_a_site_that_refuses_somebody_ends_the_run(tmp_path: Path) -> None:

@@ -30,6 +30,7 @@ from spatio_django import checks
 from spatio_django.backends import SpatioBackend
 from spatio_django.checks.client import MISFITS
 from spatio_django.checks.cookies import ATTRIBUTES
+from spatio_django.checks.values import NUMBERS
 from spatio_django.conf import Settings
 from spatio_django.middleware import SpatioMiddleware
 from spatio_django.models import SpatioClient
@@ -283,7 +284,7 @@ ONE_CHANGE = [
     # Settings
     ("W061", {"SPATIO_SCOPE": ["openid"]}),
     ("W061", {"SPATIO_OF_OUR_OWN": 1}),
-    *[("E062", {name: 5}) for name in NAMES if name not in {"SPATIO_ENCRYPTION_KEYS", "SPATIO_HTTP_TIMEOUT"}],
+    *[("E062", {name: 5}) for name in NAMES if name not in {"SPATIO_ENCRYPTION_KEYS", *NUMBERS}],
     ("E062", {"SPATIO_CLIENT_ID": ("client",)}),
     ("E062", {"SPATIO_CLIENT_ID": "client", "SPATIO_CLIENT_SECRET": ("hush",)}),
     ("E062", {"SPATIO_ISSUER": None}),
@@ -298,6 +299,13 @@ ONE_CHANGE = [
     ("E062", {"SPATIO_HTTP_TIMEOUT": "5"}),
     ("E062", {"SPATIO_HTTP_TIMEOUT": True}),
     ("E062", {"SPATIO_HTTP_TIMEOUT": None}),
+    ("E062", {"SPATIO_MAX_STALE": "28800"}),
+    ("E062", {"SPATIO_MAX_STALE": False}),
+    ("E062", {"SPATIO_MAX_STALE": None}),
+    ("E062", {"SPATIO_API_ORIGINS": "https://api.spatio.app"}),
+    ("E062", {"SPATIO_API_ORIGINS": b"https://api.spatio.app"}),
+    ("E062", {"SPATIO_API_ORIGINS": None}),
+    ("E062", {"SPATIO_API_ORIGINS": ["https://api.spatio.app", None]}),
     ("E063", {"SPATIO_ISSUER": "api.spatio.app"}),
     ("E063", {"SPATIO_ISSUER": "http://api.spatio.app"}),
     ("E063", {"SPATIO_ISSUER": "https://api.spatio.app?tenant=1"}),
@@ -316,6 +324,16 @@ ONE_CHANGE = [
     ("E063", {"SPATIO_HTTP_TIMEOUT": float("nan")}),
     ("E063", {"SPATIO_HTTP_TIMEOUT": float("inf")}),
     ("E063", {"SPATIO_HTTP_TIMEOUT": 10**400}),
+    ("E063", {"SPATIO_MAX_STALE": -1}),
+    ("E063", {"SPATIO_MAX_STALE": float("nan")}),
+    ("E063", {"SPATIO_MAX_STALE": float("inf")}),
+    ("E063", {"SPATIO_MAX_STALE": 10**400}),
+    ("E063", {"SPATIO_API_ORIGINS": ["http://api.spatio.app"]}),
+    ("E063", {"SPATIO_API_ORIGINS": ["api.spatio.app"]}),
+    ("E063", {"SPATIO_API_ORIGINS": ["https://api.spatio.app", "https://api.spatio.app/v1"]}),
+    ("E063", {"SPATIO_API_ORIGINS": ["https://api.spatio.app?"]}),
+    ("E063", {"SPATIO_API_ORIGINS": ["https://user@api.spatio.app"]}),
+    ("E063", {"SPATIO_API_ORIGINS": [""]}),
     ("E065", {"SPATIO_BASE_TEMPLATE": "no/such.html"}),
     ("E065", {"SPATIO_BASE_TEMPLATE": "broken.html"}),
     ("E065", {"TEMPLATES": []}),
@@ -450,6 +468,9 @@ FINE = [
     {"SPATIO_ENCRYPTION_KEYS": [KEY, "short, but it only decrypts"]},
     {"SPATIO_HTTP_TIMEOUT": 30, "SPATIO_HTTP_PROXY": "http://proxy.example.com:3128"},
     {"SPATIO_BASE_TEMPLATE": "front.html", "SPATIO_CREATE_USERS": False},
+    {"SPATIO_MAX_STALE": 0, "SPATIO_API_ORIGINS": ["https://api.spatio.app", "https://files.spatio.app/"]},
+    {"SPATIO_MAX_STALE": 0.5, "SPATIO_API_ORIGINS": ("http://127.0.0.1:8000", "http://localhost")},
+    {"SPATIO_API_ORIGINS": []},
 ]
 
 

@@ -13,6 +13,7 @@ import spatio_django
 from spatio_django import explanations
 from spatio_django.conf import NAMES
 from spatio_django.oidc.refusal import KNOWN_ERRORS
+from spatio_django.revocation import REASONS
 from spatio_django.testing import FakeSpatio
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -112,7 +113,9 @@ def test_every_way_a_connection_fails_is_documented() -> None:
 #: Codes that are nowhere spelled out as such: names of claims and members, and what no specification knows.
 CODES_BY_NAME = {
     *("azp", "nonce", "exp", "iat", "nbf", "auth_time", "at_hash"),
-    *("access_token", "refresh_token", "userinfo_endpoint", "registration_endpoint"),
+    *("access_token", "refresh_token"),
+    *("userinfo_endpoint", "registration_endpoint", "revocation_endpoint"),
+    "signed_out",
     *("client_id_issued_at", "client_secret_expires_at", "registration_access_token"),
     *("grant_types", "response_types"),
     "unknown_error",
@@ -124,6 +127,19 @@ def test_the_documentation_explains_no_error_code_that_is_never_raised() -> None
     raised = codes() | transport_codes() | KNOWN_ERRORS | CODES_BY_NAME
 
     assert first_column(PAGES["errors.md"]) <= raised
+
+
+# Operations
+
+
+def test_every_event_and_every_reason_is_told_to_operators() -> None:
+    """Whoever reads ``event`` or ``reason`` in a log record finds it in the documentation."""
+    sources = [path.read_text() for path in (ROOT / "spatio_django").glob("*.py")]
+    events = {event for source in sources for event in re.findall(r'"event": "(\w+)"', source)}
+    text = section(PAGES["operations.md"], "What is logged")
+
+    assert len(events) >= 5
+    assert first_column(text) == events | set(REASONS) - {"discarded"}  # the last ends no grant
 
 
 # Quickstart

@@ -15,7 +15,7 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.test.utils import CaptureQueriesContext
 from django.urls import include, path
 
-from spatio_django import links
+from spatio_django import links, sessions
 from spatio_django.models import SpatioToken
 from spatio_django.urls import urlpatterns as spatio
 from spatio_django.views import CallbackView
@@ -46,6 +46,26 @@ def counting(get_response: Callable[[HttpRequest], HttpResponse]) -> Callable[[H
         return response
 
     return answer
+
+
+@pytest.mark.django_db
+def test_a_session_that_is_new_is_written_without_a_look_for_its_key() -> None:
+    """The insert would fail if the key were taken; and the session is Django's again afterwards."""
+    new = SessionStore()
+    new["a"] = 1
+    with CaptureQueriesContext(connection) as queries:
+        sessions.write(new)
+    assert new.session_key is not None
+    assert not any(query["sql"].startswith("SELECT") for query in queries)
+    assert new.exists(new.session_key)
+    assert not new.exists("another")
+
+    old = SessionStore(new.session_key)
+    old["a"] = 2
+    sessions.write(old)
+
+    assert old.session_key == new.session_key
+    assert SessionStore(new.session_key)["a"] == 2
 
 
 def writes(site: Site) -> tuple[Any, int]:

@@ -3,7 +3,7 @@
 import re
 import threading
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, TypeGuard
 
 from django.conf import settings
 from django.core import checks
@@ -27,6 +27,9 @@ TEXTS = {
 }
 
 FLAGS = ("SPATIO_CREATE_USERS", "SPATIO_LINK_VERIFIED_EMAIL")
+
+#: Settings that are a number of seconds, with their defaults.
+NUMBERS = {"SPATIO_HTTP_TIMEOUT": 5.0, "SPATIO_MAX_STALE": 28800}
 
 #: As the transport takes it.
 _PROXY = re.compile(r"https?://[\x21-\x7e]+")
@@ -75,9 +78,23 @@ def _types() -> Found:
             uris,
             hint='SPATIO_REDIRECT_URIS = ["https://example.com/spatio/callback/"]',
         )
-    timeout = getattr(settings, "SPATIO_HTTP_TIMEOUT", 5.0)
-    if isinstance(timeout, bool) or not isinstance(timeout, int | float):
-        yield wrong_type("SPATIO_HTTP_TIMEOUT", "a number", timeout, hint="SPATIO_HTTP_TIMEOUT = 5.0")
+    origins = getattr(settings, "SPATIO_API_ORIGINS", ())
+    if not (isinstance(origins, list | tuple) and all(isinstance(origin, str) for origin in origins)):
+        yield wrong_type(
+            "SPATIO_API_ORIGINS",
+            "a list of texts",
+            origins,
+            hint='SPATIO_API_ORIGINS = ["https://api.spatio.app"]',
+        )
+    for name, default in NUMBERS.items():
+        value = getattr(settings, name, default)
+        if not is_number(value):
+            yield wrong_type(name, "a number", value, hint=f"{name} = {default}")
+
+
+def is_number(value: object) -> TypeGuard[float]:
+    """Tell whether *value* is a number; ``True`` is none."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def readable_redirect_uris() -> tuple[str, ...] | None:
@@ -136,17 +153,31 @@ def _values() -> Found:
             "has an entry that is no scope name",
             hint='One name per entry: SPATIO_SCOPES = ["openid", "profile", "email"]',
         )
+    if not all(map(is_api_origin, texts("SPATIO_API_ORIGINS"))):
+        yield wrong_value(
+            "SPATIO_API_ORIGINS",
+            "has an entry that is no https origin (plain http is for this machine only)",
+            hint='Without a path: SPATIO_API_ORIGINS = ["https://api.spatio.app"]',
+        )
     timeout = getattr(settings, "SPATIO_HTTP_TIMEOUT", 5.0)
     # Nothing waits longer than that maximum; and no NaN is between two numbers.
-    if (
-        isinstance(timeout, int | float)
-        and not isinstance(timeout, bool)
-        and not 0 < timeout <= threading.TIMEOUT_MAX
-    ):
+    if is_number(timeout) and not 0 < timeout <= threading.TIMEOUT_MAX:
         yield wrong_value(
             "SPATIO_HTTP_TIMEOUT", "is no number of seconds to wait", hint="SPATIO_HTTP_TIMEOUT = 5.0"
         )
+    stale = getattr(settings, "SPATIO_MAX_STALE", 28_800)
+    if is_number(stale) and not 0 <= stale <= threading.TIMEOUT_MAX:
+        yield wrong_value(
+            "SPATIO_MAX_STALE",
+            "is no number of seconds, 0 or more",
+            hint="SPATIO_MAX_STALE = 28800, eight hours; 0 ends a session with its access token",
+        )
     yield from _template(getattr(settings, "SPATIO_BASE_TEMPLATE", conf.SPATIO_BASE_TEMPLATE))
+
+
+def is_api_origin(url: str) -> bool:
+    """Tell whether the access token may be sent there: https, or http on this machine, and no path."""
+    return is_issuer(url) and registration.as_origin(url) is not None
 
 
 def wrong_value(name: str, what: str, *, hint: str) -> checks.CheckMessage:

@@ -5,6 +5,7 @@ import ssl
 from collections.abc import Callable, Iterable
 from typing import Any
 
+import certifi
 import requests
 import requests.adapters
 import requests.utils
@@ -136,7 +137,7 @@ class _Adapter(requests.adapters.HTTPAdapter):
     def __init__(self) -> None:
         self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # checks chain and host name by default
         self._context.minimum_version = ssl.TLSVersion.TLSv1_2
-        self._context.load_verify_locations(requests.utils.DEFAULT_CA_BUNDLE_PATH)
+        self._context.load_verify_locations(certifi.where())
         super().__init__(pool_connections=8, pool_maxsize=POOL_SIZE)
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:

@@ -12,6 +12,10 @@ from typing import Any
 Address = tuple[Any, ...]
 
 
+class TooLate(Exception):
+    """The request was ready to be sent only after ``send_by``."""
+
+
 class Call:
     """
     One call's deadline, its socket, and how far it got.
@@ -57,21 +61,20 @@ class Call:
 
     def guard(self, connection: socket.socket) -> None:
         """
-        Watch *connection* from now on.
-
-        A duplicate of its descriptor is kept: wrapping a socket in TLS, and answers that close their
-        connection, take the original away.
+        Watch *connection* from now on, and no other. It stays open until :meth:`release`.
 
         Raises:
             TimeoutError: Time was up before.
         """
-        duplicate = socket.fromfd(connection.fileno(), connection.family, connection.type)
         with self._lock:
-            previous, self._socket = self._socket, duplicate
-            if previous is not None:
-                previous.close()
+            self._socket = connection
         if self._expired:
             raise TimeoutError("deadline")
+
+    def release(self) -> None:
+        """Watch no connection any more: from here on it can be closed, or serve another call."""
+        with self._lock:
+            self._socket = None
 
     def expire(self) -> None:
         """Shut the socket down. Called when time is up; harmless after :meth:`finish`."""
@@ -79,17 +82,15 @@ class Call:
             self._expired = True
             if self._socket is not None:
                 try:
-                    self._socket.shutdown(socket.SHUT_RDWR)
+                    # TCP's end alone: SSLSocket.shutdown() also forgets TLS, under the hands of who reads.
+                    socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
                 except OSError:  # the other end was first
                     return
 
     def finish(self) -> None:
-        """Stop watching, and leave the connection to its pool."""
+        """Stop watching."""
         self.finished = True
-        with self._lock:
-            if self._socket is not None:
-                self._socket.close()
-                self._socket = None
+        self.release()
 
 
 class Watchdog:

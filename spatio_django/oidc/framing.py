@@ -17,19 +17,20 @@ SWITCHING_PROTOCOLS = 101
 # What Python's parser of mail misses behind the head of a multipart answer: it looks at no body here.
 _OF_BODIES = (StartBoundaryNotFoundDefect, MultipartInvariantViolationDefect)
 
-# int(line, 16) would also take a sign, underscores and foreign digits; a negative size then means "read all".
+# int() would also take a sign, underscores and foreign digits; a negative size then means "read all".
+_LENGTH = re.compile(r"[0-9]{1,15}", re.ASCII)
 _CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,16})(?:[ \t]*;[^\n]*)?\r?\n")
 
 
 class StrictResponse(http.client.HTTPResponse):
     """
-    An answer whose head is small, whose chunks have a size, and whose cookies nobody parses.
+    An answer whose head is small, whose body and chunks have a size, and whose cookies nobody parses.
 
     It overrides where http.client has no other way in; the tests say whether a new Python still asks here.
 
     Raises:
-        http.client.HTTPException: The head is too long or cut off, a chunk has no proper size, or too much
-            follows the last one.
+        http.client.HTTPException: The head is too long or cut off, the body or a chunk has no proper size,
+            or too much follows the last one.
     """
 
     fp: Any  # None once the answer was read
@@ -39,13 +40,17 @@ class StrictResponse(http.client.HTTPResponse):
         self.fp = _Head(self.fp)
 
     def begin(self) -> None:
-        """Read the head. Not called for a proxy's answer to CONNECT, which has no body."""
+        """Read the head, and see where the body ends."""
         super().begin()
         self.fp = self.fp.stream
         if any(not isinstance(defect, _OF_BODIES) for defect in self.headers.defects):
-            # A line without a colon ends the head for Python, and urllib3 would log the rest of it, which may
-            # quote what was sent.
+            # A line without a colon ends the head for Python, and the headers behind it would be missed.
             raise http.client.HTTPException("The head has a line that is no header.")
+        lengths = {length.strip(" \t") for length in self.headers.get_all("Content-Length", ())}
+        if len(lengths) > 1 or not all(map(_LENGTH.fullmatch, lengths)):
+            # RFC 9112 §6.3. Of two, Python would take the first; and without one that it can read, all until
+            # the connection ends.
+            raise http.client.HTTPException("The body has no proper length.")
         # requests would give these to http.cookiejar, whose expressions take seconds for some.
         del self.headers["Set-Cookie"]
 

@@ -1,5 +1,5 @@
 """
-Http: the only way out to the network, and the only user of requests.
+Http: the only way out to the network.
 
 Every failure is one of these:
 
@@ -16,13 +16,13 @@ redirect       ``ProtocolViolation``    a 3xx: following it could take a secret 
 encoded        ``ProtocolViolation``    a compressed body, which nobody asked for
 too_large      ``ProtocolViolation``    more than the caller's limit
 access_token   ``ProtocolViolation``    a bearer token that does not fit into a header; nothing was sent
-ca_bundle      ``ConfigurationError``   the certificates of requests can't be read
+ca_bundle      ``ConfigurationError``   the certificates of certifi can't be read
 not_json       ``ProtocolViolation``    from :meth:`Answer.json_object`
 =============  =======================  ============================================================
 
 Where a call was made, the context says ``endpoint`` (the URL without its query) and, for
 ``ProviderUnavailable``, ``sent``: whether the provider may have acted on the request. No error chains to the
-one of urllib3, which would carry the request, headers and body.
+one that caused it: its frames hold the request, headers and body.
 """
 
 import http.client
@@ -30,35 +30,25 @@ import json
 import os
 import re
 import ssl
-import threading
-import time
 from collections.abc import Mapping
 from contextlib import closing
 from typing import Any
 
-import requests
-import requests.adapters
-import requests.utils
-import urllib3
-import urllib3.connection
-import urllib3.exceptions
+import certifi
 
 from spatio_django import __version__
 from spatio_django.exceptions import ConfigurationError, ProtocolViolation, ProviderUnavailable, SpatioError
 from spatio_django.oidc import message
 from spatio_django.oidc.answer import Answer
-from spatio_django.oidc.call import Call, Dialer, Watchdog
+from spatio_django.oidc.call import Call, Dialer, TooLate, Watchdog
+from spatio_django.oidc.connection import Connection, Idle, Proxy
 from spatio_django.oidc.framing import StrictResponse
 from spatio_django.oidc.message import Message
 from spatio_django.oidc.secret import Secret
-from spatio_django.oidc.urls import is_loopback, require_safe_url
+from spatio_django.oidc.urls import LOOPBACK_HOSTS, Origin, origin, require_safe_url
 
 __all__ = ["Answer", "Http", "require_safe_url"]
 
-#: Seconds that an idle connection is used again. Load balancers forget silent ones after 60 or more.
-KEEP_ALIVE = 30.0
-#: Idle connections kept per host: one per thread of a busy process.
-POOL_SIZE = 32
 JSON = "application/json"
 #: Bytes read at once. http.client lists the chunks that make them up, and those can have a byte each.
 READ_SIZE = 16 * 1024
@@ -71,7 +61,7 @@ class Http:
     """
     HTTPS calls with one deadline each.
 
-    Certificates are always checked, against the bundle that requests ships. Redirects are not followed, no
+    Certificates are always checked, against the bundle of certifi. Redirects are not followed, no
     cookie is kept, and the environment (``HTTPS_PROXY``, ``~/.netrc``, ``REQUESTS_CA_BUNDLE``) is not read.
     Connections are pooled and kept alive. Safe to share between threads, and across ``fork``.
 
@@ -91,10 +81,8 @@ class Http:
         proxy: str | None = None,
         user_agent: str = f"spatio-django/{__version__}",
     ) -> None:
-        if proxy is not None and not re.fullmatch(r"https?://[\x21-\x7e]+", proxy):
-            raise ConfigurationError("The proxy is not an http or https URL.", code="proxy")
         self._timeout = timeout
-        self._proxy = proxy
+        self._proxy = None if proxy is None else _proxy(proxy)
         self._user_agent = user_agent
         self._channels: dict[int, _Channel] = {}
 
@@ -200,7 +188,7 @@ class Http:
         """Close idle connections. The next call opens new ones."""
         channel = self._channels.pop(os.getpid(), None)
         if channel is not None:
-            channel.adapter.close()
+            channel.idle.close()
 
     def _send(
         self,
@@ -227,35 +215,27 @@ class Http:
     def _attempt(
         self, request: Message, channel: "_Channel", call: Call, *, limit: int, fresh: bool
     ) -> Answer | SpatioError:
-        """Return errors instead of raising them, so that they neither chain to nor point into requests."""
-        adapter = _Adapter(channel.context) if fresh else channel.adapter
-        proxy = None if self._proxy is None or is_loopback(request.url) else self._proxy
-        _current.call, _current.dialer = call, channel.dialer
+        """Return errors instead of raising them, so that they neither chain to nor point into http.client."""
         endpoint = request.url.partition("?")[0]
+        connection = None
+        keep = False
         try:
             channel.watchdog.watch(call)
-            # The adapter's pools alone: what requests does on top (cookies, redirects, netrc, the
-            # environment's proxies) is what must not happen here.
-            pools = adapter.proxy_manager_for(proxy) if proxy else adapter.poolmanager
-            response = pools.urlopen(
-                request.method,
-                request.url,
-                body=request.data(),
-                headers=request.headers() | {"User-Agent": self._user_agent},
-                timeout=call.remaining,
-                retries=False,
-                redirect=False,
-                preload_content=False,
-                decode_content=False,
-            )
+            destination = origin(request.url)
+            connection = None if fresh else channel.idle.take(destination)
+            call.reused = connection is not None
+            if connection is None:
+                connection = channel.opened(destination, self._proxy, call)
+            data = request.encoded(host=destination.host_header, user_agent=self._user_agent)
+            response = connection.ask(request.method, data, call)
             with closing(response):
                 outcome = _read(response, limit=limit, endpoint=endpoint)
+                keep = not fresh and response.isclosed() and not response.will_close
         except TooLate:
-            return ProviderUnavailable(
+            outcome = ProviderUnavailable(
                 "It took too long to connect.", code="late", endpoint=endpoint, sent=False
             )
         except (
-            urllib3.exceptions.HTTPError,
             http.client.HTTPException,
             OSError,
             ValueError,
@@ -263,9 +243,12 @@ class Http:
         ) as error:
             outcome = _failure(error, call, endpoint)
         finally:
-            del _current.call, _current.dialer
-            if fresh:
-                adapter.close()
+            call.release()
+            if connection is not None:
+                if keep and not call.expired:
+                    channel.idle.keep(connection)
+                else:
+                    connection.close()
         return _timeout(call, endpoint) if call.expired else outcome
 
     def _channel(self) -> "_Channel":
@@ -284,114 +267,43 @@ class _Channel:
     """What one process shares between its calls."""
 
     def __init__(self) -> None:
-        self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # checks chain and host name by default
-        self.context.minimum_version = ssl.TLSVersion.TLSv1_2
-        self.context.load_verify_locations(requests.utils.DEFAULT_CA_BUNDLE_PATH)
-        self.adapter = _Adapter(self.context)
+        self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # checks chain and host name by default
+        self._context.minimum_version = ssl.TLSVersion.TLSv1_2
+        self._context.set_alpn_protocols(["http/1.1"])
+        self._context.load_verify_locations(certifi.where())
+        self._dialer = Dialer()
         self.watchdog = Watchdog()
-        self.dialer = Dialer()
+        self.idle = Idle()
+
+    def opened(self, destination: Origin, proxy: Proxy | None, call: Call) -> Connection:
+        """Open a connection; through the proxy, unless it stays on this machine."""
+        return Connection.opened(
+            destination,
+            proxy=None if destination.host in LOOPBACK_HOSTS else proxy,
+            context=self._context,
+            dialer=self._dialer,
+            call=call,
+        )
 
 
-class TooLate(Exception):
-    """The request was ready to be sent only after ``send_by``."""
-
-
-class _Current(threading.local):
-    """The call that this thread is making; urllib3 leaves no other way to hand it to a connection."""
-
-    call: Call
-    dialer: Dialer
-
-
-_current = _Current()
-
-
-class _Connection(urllib3.connection.HTTPConnection):
-    """A connection that its call guards from the first packet on."""
-
-    response_class = StrictResponse
-    _used_at = 0.0  # monotonic seconds; 0 until the first request on this socket
-    _held: list[bytes] | None = None
-
-    def _new_conn(self) -> Any:
-        self._used_at = 0.0
-        try:
-            return _current.dialer.connect(
-                self._dns_host, self.port, call=_current.call, options=self.socket_options or ()
-            )
-        except OSError as error:
-            raise urllib3.exceptions.NewConnectionError(self, type(error).__name__) from None
-
-    def request(self, *args: Any, **kwargs: Any) -> None:
-        call = _current.call
-        if self.sock is None:
-            self.connect()
-        elif self._used_at:
-            call.reused = True
-            call.guard(self.sock)
-        if call.late:
-            raise TooLate
-        self._used_at = time.monotonic()
-        call.sent = True
-        # Head and body leave in one piece: one system call, one TLS record, one packet.
-        self._held = []
-        try:
-            super().request(*args, **kwargs)
-            whole, self._held = b"".join(self._held), None
-            super().send(whole)
-        finally:
-            self._held = None
-
-    def send(self, data: Any) -> None:
-        if self._held is None:
-            super().send(data)
-        else:
-            self._held.append(data)
-
-    @property
-    def is_connected(self) -> bool:
-        return super().is_connected and time.monotonic() - self._used_at < KEEP_ALIVE
-
-
-class _TlsConnection(_Connection, urllib3.connection.HTTPSConnection):
-    pass
-
-
-class _Pool(urllib3.HTTPConnectionPool):
-    ConnectionCls = _Connection
-
-
-class _TlsPool(urllib3.HTTPSConnectionPool):
-    ConnectionCls = _TlsConnection
-
-
-class _Adapter(requests.adapters.HTTPAdapter):
-    """requests' adapter with our connections and one TLS context for all of them. Retries nothing."""
-
-    def __init__(self, context: ssl.SSLContext) -> None:
-        self._context = context
-        super().__init__(pool_connections=8, pool_maxsize=POOL_SIZE)
-
-    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
-        super().init_poolmanager(*args, **kwargs, ssl_context=self._context)
-        self.poolmanager.pool_classes_by_scheme = {"http": _Pool, "https": _TlsPool}
-
-    def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
-        contexts = {"ssl_context": self._context, "proxy_ssl_context": self._context}
-        manager = super().proxy_manager_for(proxy, **kwargs, **contexts)
-        manager.pool_classes_by_scheme = {"http": _Pool, "https": _TlsPool}
-        return manager
+def _proxy(url: str) -> Proxy:
+    try:
+        if re.fullmatch(r"https?://[\x21-\x7e]+", url):
+            return Proxy.of(url)
+    except ValueError:  # no host, or no port
+        pass
+    raise ConfigurationError("The proxy is not an http or https URL.", code="proxy")
 
 
 def _json(document: Mapping[str, Any]) -> Secret:
     return Secret(json.dumps(document, allow_nan=False))
 
 
-def _read(response: urllib3.BaseHTTPResponse, *, limit: int, endpoint: str) -> Answer | SpatioError:
+def _read(response: StrictResponse, *, limit: int, endpoint: str) -> Answer | SpatioError:
     status = response.status
     if status < 200:
-        # 101: what follows would be taken for the next request's answer, but closing a response that was not
-        # read closes its connection too.
+        # 101: what follows would be taken for the next request's answer, but a connection is closed if its
+        # answer was not read.
         return ProviderUnavailable(
             "The server speaks another protocol from here on.",
             code="interrupted",
@@ -401,29 +313,36 @@ def _read(response: urllib3.BaseHTTPResponse, *, limit: int, endpoint: str) -> A
         )
     if 300 <= status < 400:
         return ProtocolViolation("A redirect is not followed.", code="redirect", endpoint=endpoint)
-    if response.headers.get("content-encoding", "identity").strip().lower() != "identity":
+    if response.getheader("content-encoding", "identity").strip().lower() != "identity":
         return ProtocolViolation("The body is compressed.", code="encoded", endpoint=endpoint)
-    body = b""
-    # Not stream(): its chunked reader takes a size line of any length into memory.
-    while len(body) <= limit:
-        part = response.read(min(limit + 1 - len(body), READ_SIZE), decode_content=False)
-        if not part:
-            break
-        body += part
-    if len(body) > limit:
+    body = _body(response, limit)
+    if body is None:
         return ProtocolViolation(f"The body exceeds {limit} bytes.", code="too_large", endpoint=endpoint)
     # RFC 9110 §5.6.3: white space around a value, tabs too, is none of it.
-    kept = {name: response.headers.get(name, "").strip(" \t") for name in _KEPT_HEADERS}
+    kept = {name: response.getheader(name, "").strip(" \t") for name in _KEPT_HEADERS}
     headers = {name: value for name, value in kept.items() if _HEADER_VALUE.fullmatch(value)}
     return Answer(status=status, headers=headers, body=body)
 
 
+def _body(response: StrictResponse, limit: int) -> bytes | None:
+    """Read all of it; ``None`` if that is more than *limit* bytes."""
+    if response.length is not None:
+        return response.read() if response.length <= limit else None
+    body = b""
+    while len(body) <= limit:
+        part = response.read(min(limit + 1 - len(body), READ_SIZE))
+        if not part:
+            return body
+        body += part
+    return None
+
+
 def _failure(error: Exception, call: Call, endpoint: str) -> SpatioError:
-    if call.expired or isinstance(error, urllib3.exceptions.ReadTimeoutError):
+    if call.expired or isinstance(error, TimeoutError):
         return _timeout(call, endpoint)
     if call.sent:
         code, message = "interrupted", "The connection broke."
-    elif isinstance(error, urllib3.exceptions.SSLError):
+    elif isinstance(error, ssl.SSLError):
         code, message = "tls", "The TLS handshake failed."
     else:
         code, message = "unreachable", "No connection to the provider."

@@ -92,7 +92,7 @@ def check_refreshed_id_token(claims: Mapping[str, Any], *, original: Mapping[str
     if set(_audiences(claims)) != set(_audiences(original)):
         raise _bad("aud")
     # Where the first had none, one that names the only audience says nothing new.
-    if claims.get("azp", original.get("azp")) not in {original.get("azp"), *_audiences(original)}:
+    if claims.get("azp", original.get("azp")) not in (original.get("azp"), *_audiences(original)):
         raise _bad("azp")
 
 

@@ -4,7 +4,7 @@ import base64
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from urllib.parse import quote_plus, urlencode
+from urllib.parse import quote_plus, urlencode, urlsplit
 
 from spatio_django.exceptions import ProtocolViolation
 from spatio_django.oidc.secret import Secret
@@ -28,18 +28,22 @@ class Message:
     body: Secret | None = None
     content_type: str | None = None
 
-    def headers(self) -> dict[str, str]:
-        """Return the headers in clear; for the moment of sending."""
-        headers = {"Accept": "application/json", "Accept-Encoding": "identity"}
-        if self.content_type is not None:
-            headers["Content-Type"] = self.content_type
+    def encoded(self, *, host: str, user_agent: str) -> bytes:
+        """Return the request in clear, head and body; for the moment of sending. RFC 9112 §3."""
+        parts = urlsplit(self.url)
+        body = None if self.body is None else self.body.reveal().encode()
+        lines = [
+            f"{self.method} {parts.path or '/'}{'?' if parts.query else ''}{parts.query} HTTP/1.1",
+            f"Host: {host}",
+            "Accept: application/json",
+            "Accept-Encoding: identity",
+            f"User-Agent: {user_agent}",
+        ]
+        if body is not None:
+            lines += [f"Content-Type: {self.content_type}", f"Content-Length: {len(body)}"]
         if self.authorization is not None:
-            headers["Authorization"] = self.authorization.reveal()
-        return headers
-
-    def data(self) -> bytes | None:
-        """Return the body in clear; for the moment of sending."""
-        return None if self.body is None else self.body.reveal().encode()
+            lines.append(f"Authorization: {self.authorization.reveal()}")
+        return "\r\n".join([*lines, "", ""]).encode() + (body or b"")
 
 
 def form(fields: Mapping[str, str | Secret]) -> Secret:

@@ -24,6 +24,7 @@ MAX_EXPIRES_IN = 2**32 - 1
 _HEADER_SAFE = re.compile(r"[\x21-\x7e]{1,8192}")
 _ANYTHING = re.compile(r"[^\ud800-\udfff]{1,16384}")  # but halves of characters, which can't be sent
 _PRINTABLE = re.compile(r"[\x20-\x7e]{1,16384}")  # RFC 6749 §A.17
+_STORABLE = re.compile(r"[^\0\ud800-\udfff]+")  # what a text column of any database takes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,7 +115,7 @@ class RefreshResponse:
 
         Raises:
             ProviderUnavailable: ``rate_limited`` or ``bad_status``.
-            ProviderRefused: The OAuth error of any 4xx, and of a 200 that has one.
+            ProviderRefused: The OAuth error of any 4xx, and of a 2xx that has one and no access token.
             ProtocolViolation: ``not_json``, ``bad_status`` or ``access_token``.
 
         RFC 6749 §5 and §6.
@@ -132,13 +133,14 @@ class RefreshResponse:
             raise bad_member("access_token")
         refresh_token = _lenient(text, document, "refresh_token", _ANYTHING)
         id_token = _lenient(text, document, "id_token", _PRINTABLE)
+        scope = _lenient(text, document, "scope", _STORABLE)
         return cls(
             access_token=Secret(access_token),
             # 0 would have every request refresh again.
             expires_in=_lenient(_seconds, document.get("expires_in")) or None,
             refresh_token=None if refresh_token is None else Secret(refresh_token),
             id_token=None if id_token is None else Secret(id_token),
-            scope=_lenient(scopes, document) or None,
+            scope=tuple(scope.split()) or None if scope else None,
         )
 
 
@@ -254,7 +256,8 @@ def _lenient(read: Callable[P, T | None], *args: P.args, **kwargs: P.kwargs) -> 
 def _lenient_object(answer: Answer) -> dict[str, Any]:
     """Return the JSON object in the body, by Python's idea of JSON, to which NaN belongs."""
     try:
-        document = json.loads(answer.body)
+        # As floats, integers have no length at which Python refuses to read them.
+        document = json.loads(answer.body, parse_int=float)
     except (ValueError, RecursionError):
         document = None
     return document if isinstance(document, dict) else answer.json_object()

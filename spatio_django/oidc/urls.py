@@ -2,12 +2,16 @@
 
 import ipaddress
 import re
+from functools import lru_cache
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from spatio_django.exceptions import ProtocolViolation
 
 #: Where plain http is accepted: what is sent there does not leave the machine.
 LOOPBACK_HOSTS = frozenset({"127.0.0.1", "::1", "localhost"})
+
+_PORTS = {"http": 80, "https": 443}
 
 #: Characters. Longer URLs meet limits in proxies and servers anyway.
 MAX_URL = 2048
@@ -40,18 +44,23 @@ def require_safe_url(url: object, *, member: str) -> str:
 
     OpenID Connect Discovery 1.0 §3, RFC 8414 §2.
     """
-    if isinstance(url, str) and len(url) <= MAX_URL and (match := _URL.fullmatch(url)):
-        try:
-            usable = _has_one_reading(url)
-        except ValueError:
-            usable = False
-        if usable and (match["scheme"].lower() == "https" or is_loopback(url)):
-            return url
+    if isinstance(url, str) and len(url) <= MAX_URL and _is_safe(url):
+        return url
     raise ProtocolViolation(
         f"{member} is not an https URL (plain http is for loopback hosts only).",
         code="insecure_url",
         member=member,
     )
+
+
+@lru_cache(maxsize=64)  # the same few are called again and again
+def _is_safe(url: str) -> bool:
+    match = _URL.fullmatch(url)
+    try:
+        usable = match is not None and _has_one_reading(url)
+    except ValueError:
+        usable = False
+    return usable and (urlsplit(url).scheme == "https" or is_loopback(url))
 
 
 def _has_one_reading(url: str) -> bool:
@@ -68,7 +77,38 @@ def is_loopback(url: str) -> bool:
     return urlsplit(url).hostname in LOOPBACK_HOSTS
 
 
-def origin(url: str) -> tuple[str, str | None, int | None]:
-    """Return scheme, host and port of a URL that :func:`require_safe_url` accepted. RFC 6454 §4."""
+class Origin(NamedTuple):
+    """Scheme, host and port of a URL: where a connection leads. RFC 6454 §4."""
+
+    scheme: str
+    host: str
+    port: int
+
+    @property
+    def name(self) -> str:
+        """The host as a certificate calls it: without the dot that ends a name for the resolver."""
+        return self.host.rstrip(".")
+
+    @property
+    def authority(self) -> str:
+        """Host and port, for CONNECT. RFC 9112 §3.2.3."""
+        return f"[{self.name}]:{self.port}" if ":" in self.host else f"{self.name}:{self.port}"
+
+    @property
+    def host_header(self) -> str:
+        """The same, without the port that the scheme means anyway. RFC 9110 §7.2."""
+        return self.authority.removesuffix(f":{_PORTS[self.scheme]}")
+
+
+@lru_cache(maxsize=64)
+def origin(url: str) -> Origin:
+    """
+    Return scheme, host and port of an http or https URL.
+
+    Raises:
+        ValueError: It has no host, or a port that is none; not if :func:`require_safe_url` accepted it.
+    """
     parts = urlsplit(url)
-    return parts.scheme, parts.hostname, parts.port or {"http": 80, "https": 443}.get(parts.scheme)
+    if not parts.hostname:
+        raise ValueError("no host")
+    return Origin(parts.scheme, parts.hostname, parts.port or _PORTS[parts.scheme])

@@ -408,7 +408,7 @@ URLS = st.builds(
 
 @given(st.lists(URLS, max_size=40))
 def test_what_may_be_called_is_the_same_place_to_every_parser(urls: list[str]) -> None:
-    """The WHATWG's, urllib3's, which connects, and Python's, by which we judge: one host, one port."""
+    """The WHATWG's, urllib3's, and Python's, by which we judge and connect: one host, one port."""
     for url in urls:
         try:
             require_safe_url(url, member="url")

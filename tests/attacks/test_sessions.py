@@ -244,7 +244,7 @@ def test_nobody_is_signed_out_by_a_link_or_a_picture(live: Live, method: str) ->
 
 
 def test_signing_out_does_not_wait_for_a_provider_that_is_down(site: Site) -> None:
-    """It asks nobody, so nobody can hold it up."""
+    """The session ends here, and what there is to revoke is kept."""
     import time
 
     browser = site.browser()

@@ -15,7 +15,8 @@ from django.core.cache import cache
 from django.core.management import call_command
 from django.test import Client
 
-from spatio_django import provider
+from spatio_django import provider, tokens
+from spatio_django.exceptions import SessionEnded
 from spatio_django.models import SpatioAccount, SpatioClient, SpatioToken
 from spatio_django.testing import FakeSpatio
 from tests.conformance import op as at
@@ -28,6 +29,7 @@ User = get_user_model()
 #: The site's calls, as the observer names them.
 METADATA, KEYS = f"GET {at.METADATA}", f"GET {at.KEYS}"
 REGISTER, TOKEN, USERINFO = f"POST {at.REGISTER}", f"POST {at.TOKEN}", f"GET {at.USERINFO}"
+REVOKE = f"POST {at.REVOKE}"
 #: The browser's.
 AUTHORIZE = f"GET {at.AUTHORIZE}"
 
@@ -138,6 +140,19 @@ class Suite(Site):
         """Leave the site as it was before anybody signed in."""
         User.objects.all().delete()
 
+    def expire(self, grant: SpatioToken) -> None:
+        """Let the access token of *grant* be over, so that the next one who needs it refreshes it."""
+        now_ms = int(1000 * SpatioToken.objects.with_clock().get(pk=grant.pk).now)
+        SpatioToken.objects.filter(pk=grant.pk).update(expires_ms=now_ms - 1000)
+        tokens.memo.clear()
+
+    def ask_userinfo(self, grant: SpatioToken) -> int:
+        """Ask on behalf of the person, as code of a site does; give the status."""
+        status: int = (
+            tokens.for_user(grant.account.user).http.get(self.spatio.issuer + at.USERINFO).status_code
+        )
+        return status
+
     def register_again(self, *options: str) -> None:
         """Become another client."""
         call_command("spatio_register", "--base-url", self.origin, "--force", *options, verbosity=0)
@@ -176,6 +191,40 @@ class Suite(Site):
 
         self.see_refusal(response, browser, code, status)
         assert self.observer.calls() == list(calls)
+
+    def refuses_to_go_on(self, code: str, claim: str, caplog: pytest.LogCaptureFixture) -> None:
+        """
+        See a session end that goes on honestly, when a refresh of it comes with another ID token.
+
+        Its tokens are revoked, userinfo is not called, nobody can go on with the grant, and the next sign-in
+        of that browser must rest on a new proof of identity.
+        """
+        lies = dict(self.op.lies)
+        self.op.lies.clear()
+        browser = self.browser()
+        self.sign_in(browser)
+        grant = SpatioToken.objects.select_related("account__user").latest("pk")
+        self.expire(grant)
+        self.observer.calls()
+        assert browser.get("/me/").status_code == 200
+        assert self.observer.calls() == [TOKEN]
+        self.op.lies |= lies
+        self.expire(grant)
+
+        response = browser.get("/me/")
+
+        assert (response.status_code, response["Location"]) == (302, "/spatio/login/?next=/me/")
+        assert self.observer.calls() == [TOKEN, REVOKE, REVOKE]
+        assert user_of(browser) == ""
+        grant.refresh_from_db()
+        assert (grant.state, grant.ended) == ("revoked", code)
+        assert (grant.access_token, grant.refresh_token) == (None, None)
+        (told,) = (record for record in caplog.records if record.levelname == "ERROR")
+        assert getattr(told, "spatio", {})["code"] == claim
+        with pytest.raises(SessionEnded):
+            self.ask_userinfo(grant)
+        assert self.observer.calls() == []
+        assert "max_age=0" in browser.get(response["Location"])["Location"]
 
     def refuses_to_begin(self, code: str, *calls: str) -> None:
         """See a page of ours at the click already, in a new process: nobody is sent to the provider."""

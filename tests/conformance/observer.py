@@ -10,7 +10,7 @@ import hashlib
 import json
 import re
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, unquote_plus, urlsplit
@@ -147,6 +147,8 @@ class Judge:
         self.requests: dict[str, dict[str, str]] = {}
         self.codes: dict[str, dict[str, str]] = {}
         self.access_tokens: set[str] = set()
+        #: The newest refresh token of each grant, with the client and the scopes that it was given for.
+        self.refresh_tokens: dict[str, tuple[str, set[str]]] = {}
         #: What must be in no URL, and what must not come twice.
         self.secrets: set[str] = set()
         self.random: set[str] = set()
@@ -183,6 +185,7 @@ class Judge:
             f"POST {self.endpoints.get('registration_endpoint')}": self.registration,
             f"POST {self.endpoints.get('token_endpoint')}": self.token,
             f"GET {self.endpoints.get('userinfo_endpoint')}": self.userinfo,
+            f"POST {self.endpoints.get('revocation_endpoint')}": self.revocation,
         }
         if exchange.query:
             yield f"a call with a query: {exchange.name}"
@@ -256,15 +259,30 @@ class Judge:
         self.requests[asked.get("state", "")] = asked
 
     def token(self, exchange: Exchange) -> Iterator[str]:
-        """Judge a token request. RFC 6749 §4.1.3, §2.3.1; RFC 7636 §4.5."""
-        pairs = parse_qsl(exchange.body, keep_blank_values=True)
-        form = dict(pairs)
+        """Judge a token request, and learn what it brought."""
+        yield from self.one_form("token", exchange)
+        form, answer = exchange.form, exchange.document
+        if form.get("grant_type") == "refresh_token":
+            client_id, scopes = yield from self.refresh(form, answer)
+        else:
+            client_id, scopes = yield from self.code(form)
+        yield from self.authentication("token", exchange.authorization, form, self.clients.get(client_id, {}))
+        self.access_tokens.add(answer.get("access_token", ""))
+        if "refresh_token" in answer:
+            self.refresh_tokens[answer["refresh_token"]] = client_id, scopes
+        self.keep_secret(form | answer, "code_verifier", "access_token", "refresh_token", "id_token")
+
+    def one_form(self, name: str, exchange: Exchange) -> Iterator[str]:
+        """Judge how something is posted."""
         if exchange.headers.get("Content-Type") != "application/x-www-form-urlencoded":
-            yield "token: not a form"
-        if len(form) < len(pairs):
-            yield "token: a field is given twice"
+            yield f"{name}: not a form"
+        if len(exchange.form) < len(parse_qsl(exchange.body, keep_blank_values=True)):
+            yield f"{name}: a field is given twice"
+
+    def code(self, form: dict[str, str]) -> Generator[str, None, tuple[str, set[str]]]:
+        """Judge how a code is redeemed, and tell whose it is. RFC 6749 §4.1.3, RFC 7636 §4.5."""
         if form.get("grant_type") != "authorization_code":
-            yield "token: grant_type is not authorization_code"
+            yield "token: grant_type is neither authorization_code nor refresh_token"
         request = self.codes.pop(form.get("code", ""), {})
         if not request:
             yield "token: the code is not ours, or was used"
@@ -275,33 +293,60 @@ class Judge:
         digest = base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest()).decode().rstrip("=")
         if digest != request.get("code_challenge"):
             yield "token: code_verifier does not fit"
-        yield from self.authentication(
-            exchange.authorization, form, self.clients.get(request.get("client_id", ""), {})
-        )
-        answer = exchange.document
-        self.access_tokens.add(answer.get("access_token", ""))
-        self.keep_secret(form | answer, "code_verifier", "access_token", "refresh_token", "id_token")
+        return request.get("client_id", ""), set(request.get("scope", "").split())
 
-    def authentication(self, header: str, form: dict[str, str], client: dict[str, Any]) -> Iterator[str]:
+    def refresh(
+        self, form: dict[str, str], answer: dict[str, Any]
+    ) -> Generator[str, None, tuple[str, set[str]]]:
+        """Judge how a refresh token is used, and tell whose it is. RFC 6749 §6."""
+        token = form.get("refresh_token", "")
+        known = self.refresh_tokens.get(token)
+        if known is None:
+            yield "token: the refresh token is not the newest of a grant"
+        client_id, scopes = known or ("", set())
+        if not set(form.get("scope", "").split()) <= scopes:
+            yield "token: a refresh for more than was granted"
+        if not form.keys() <= {"grant_type", "refresh_token", "scope", "client_id", "client_secret"}:
+            yield "token: a refresh with what belongs to a code"
+        if "refresh_token" in answer:
+            self.refresh_tokens.pop(token, None)
+        return client_id, scopes
+
+    def revocation(self, exchange: Exchange) -> Iterator[str]:
+        """Judge a revocation. RFC 7009 §2.1."""
+        yield from self.one_form("revoke", exchange)
+        form = exchange.form
+        client_id, _ = self.refresh_tokens.get(form.get("token", ""), ("", set()))
+        if not client_id and form.get("token") not in self.access_tokens:
+            yield "revoke: no token of ours"
+        if not form.keys() <= {"token", "client_id", "client_secret"}:
+            yield "revoke: a field that the provider does not have"
+        ways = [self.clients.get(client_id, {})] if client_id else list(self.clients.values())
+        wrongs = [list(self.authentication("revoke", exchange.authorization, form, way)) for way in ways]
+        yield from min(wrongs, key=len, default=["revoke: nobody is registered"])
+
+    def authentication(
+        self, name: str, header: str, form: dict[str, str], client: dict[str, Any]
+    ) -> Iterator[str]:
         """Judge how the client authenticates: in the one registered way, and in no other beside it."""
         method, client_id = client.get("token_endpoint_auth_method"), client.get("client_id")
         secret = client.get("client_secret")
         scheme, _, encoded = header.partition(" ")
         if (scheme == "Basic") != (method == "client_secret_basic"):
-            yield f"token: HTTP Basic is wrong for {method}"
+            yield f"{name}: HTTP Basic is wrong for {method}"
         if ("client_secret" in form) != (method == "client_secret_post"):
-            yield f"token: a secret in the body is wrong for {method}"
+            yield f"{name}: a secret in the body is wrong for {method}"
         if form.get("client_id", client_id if method == "client_secret_basic" else None) != client_id:
-            yield "token: client_id in the body is not ours"
+            yield f"{name}: client_id in the body is not ours"
         if scheme == "Basic":
             # Form-encoded, so that nothing but letters, digits and -._~ + % is left (RFC 6749 §2.3.1).
             user, _, password = base64.b64decode(encoded).decode().partition(":")
             if not re.fullmatch(r"[A-Za-z0-9._~*+%-]*:[A-Za-z0-9._~*+%-]*", f"{user}:{password}"):
-                yield "token: Basic credentials are not form-encoded"
+                yield f"{name}: Basic credentials are not form-encoded"
             if (unquote_plus(user), unquote_plus(password)) != (client_id, secret):
-                yield "token: Basic credentials are not ours"
+                yield f"{name}: Basic credentials are not ours"
         if "client_secret" in form and form["client_secret"] != secret:
-            yield "token: the secret in the body is not ours"
+            yield f"{name}: the secret in the body is not ours"
 
     def userinfo(self, exchange: Exchange) -> Iterator[str]:
         """Judge a userinfo request: the token is in the header. RFC 6750 §2.1."""

@@ -19,6 +19,7 @@ TOKEN = "/oauth2/token"
 USERINFO = "/oauth2/userinfo"
 REGISTER = "/oauth2/register"
 AUTHORIZE = "/oauth2/authorize"
+REVOKE = "/oauth2/revoke"
 
 
 class Op(Misbehaviour):

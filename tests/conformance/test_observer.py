@@ -49,7 +49,10 @@ REQUEST = {
 }
 CODE = {"grant_type": "authorization_code", "code": "c", "redirect_uri": CALLBACK, "code_verifier": VERIFIER}
 
-METADATA, REGISTER, AUTHORIZE, CONSENT, TOKEN, KEYS, USERINFO = range(7)
+REFRESH_TOKENS = ["rfr_of_the_walk", "rfr_after_it"]
+REFRESH = {"grant_type": "refresh_token", "refresh_token": REFRESH_TOKENS[0]}
+
+METADATA, REGISTER, AUTHORIZE, CONSENT, TOKEN, KEYS, USERINFO, RENEWAL, REVOCATION = range(9)
 WALK = [
     Exchange(
         method="GET",
@@ -61,6 +64,7 @@ WALK = [
                 "token_endpoint": f"{ISSUER}/token",
                 "userinfo_endpoint": f"{ISSUER}/userinfo",
                 "registration_endpoint": f"{ISSUER}/register",
+                "revocation_endpoint": f"{ISSUER}/revoke",
                 "jwks_uri": f"{ISSUER}/keys",
             }
         ),
@@ -83,10 +87,31 @@ WALK = [
         path="/token",
         headers=FORM | basic("the+client", "its+secret"),
         body=urlencode(CODE),
-        answer=json.dumps({"access_token": ACCESS_TOKEN, "id_token": "e30.e30.e30"}),
+        answer=json.dumps(
+            {"access_token": ACCESS_TOKEN, "id_token": "e30.e30.e30", "refresh_token": REFRESH_TOKENS[0]}
+        ),
     ),
     Exchange(method="GET", path="/keys"),
     Exchange(method="GET", path="/userinfo", headers={"Authorization": f"Bearer {ACCESS_TOKEN}"}),
+    Exchange(
+        method="POST",
+        path="/token",
+        headers=FORM | basic("the+client", "its+secret"),
+        body=urlencode(REFRESH),
+        answer=json.dumps({"access_token": "tok_after_it", "refresh_token": REFRESH_TOKENS[1]}),
+    ),
+    Exchange(
+        method="POST",
+        path="/revoke",
+        headers=FORM | basic("the+client", "its+secret"),
+        body=urlencode({"token": REFRESH_TOKENS[1]}),
+    ),
+    Exchange(
+        method="POST",
+        path="/revoke",
+        headers=FORM | basic("the+client", "its+secret"),
+        body=urlencode({"token": "tok_after_it"}),
+    ),
 ]
 
 Edit = Callable[[Exchange], Exchange]
@@ -129,7 +154,7 @@ WRONGS = [
     pytest.param(METADATA, saying(Authorization="Bearer x"), "something was sent along", id="metadata"),
     pytest.param(KEYS, lambda e: replace(e, body="x"), "something was sent along", id="keys"),
     pytest.param(KEYS, lambda e: replace(e, query="a=1"), "a call with a query", id="query"),
-    pytest.param(KEYS, lambda e: replace(e, path="/revoke"), "an unexpected call", id="other-path"),
+    pytest.param(KEYS, lambda e: replace(e, path="/logout"), "an unexpected call", id="other-path"),
     pytest.param(KEYS, lambda e: replace(e, method="HEAD"), "an unexpected call", id="other-method"),
     pytest.param(CONSENT, lambda e: replace(e, path="/logout"), "sent elsewhere", id="browser"),
     pytest.param(REGISTER, registering(redirect_uris=CALLBACK), "redirect_uris", id="uris-no-list"),
@@ -173,6 +198,23 @@ WRONGS = [
         USERINFO, lambda e: replace(e, query=f"access_token={ACCESS_TOKEN}"), "a secret", id="token-in-query"
     ),
     pytest.param(AUTHORIZE, saying(Referer=f"https://x/?{VERIFIER}"), "a secret", id="verifier-in-address"),
+    pytest.param(RENEWAL, posting(refresh_token="x"), "not the newest", id="refresh-token"),
+    pytest.param(RENEWAL, posting(refresh_token=None), "not the newest", id="refresh-token-missing"),
+    pytest.param(RENEWAL, posting(scope="openid email files"), "more than was granted", id="widened"),
+    pytest.param(RENEWAL, posting(redirect_uri=CALLBACK), "belongs to a code", id="refresh-with-more"),
+    pytest.param(RENEWAL, saying(Authorization=""), "token: HTTP Basic is wrong", id="refresh-basic"),
+    pytest.param(RENEWAL, posting(client_secret="x"), "token: a secret in the body", id="refresh-both"),
+    pytest.param(
+        RENEWAL, lambda e: replace(e, query=REFRESH_TOKENS[0]), "a secret", id="refresh-token-in-query"
+    ),
+    pytest.param(REVOCATION, posting(token="x"), "no token of ours", id="revoked-token"),
+    pytest.param(REVOCATION, posting(token=REFRESH_TOKENS[0]), "no token of ours", id="revoked-old-token"),
+    pytest.param(REVOCATION, posting(token_type_hint="x"), "does not have", id="hint"),
+    pytest.param(REVOCATION, saying(Content_Type=""), "revoke: not a form", id="revoke-no-form"),
+    pytest.param(REVOCATION, lambda e: replace(e, body=e.body + "&token=x"), "twice", id="revoke-twice"),
+    pytest.param(REVOCATION, saying(Authorization=""), "revoke: HTTP Basic", id="revoke-nobody"),
+    pytest.param(REVOCATION + 1, saying(Authorization=""), "revoke: HTTP Basic", id="revoke-nobody-access"),
+    pytest.param(REVOCATION, posting(client_secret="x"), "revoke: a secret", id="revoke-both-ways"),
 ]
 
 
@@ -193,6 +235,18 @@ def test_a_walk_made_twice_is_noticed() -> None:
     assert {"authorize: state was used before", "authorize: nonce was used before"} <= set(told)
     assert "token: code_verifier was used before" in told
     assert "token: the code is not ours, or was used" in complaints([*WALK, WALK[TOKEN]])
+    used = [*WALK[:REVOCATION], WALK[RENEWAL]]
+    assert "token: the refresh token is not the newest of a grant" in complaints(used)
+
+
+def test_a_refresh_that_failed_may_be_made_again() -> None:
+    """The refresh token is used up by the answer that has another; a provider need not give one."""
+    failed = replace(WALK[RENEWAL], status=503, answer="")
+    assert complaints([*WALK[:RENEWAL], failed, *WALK[RENEWAL:]]) == []
+
+    kept = replace(WALK[RENEWAL], answer=json.dumps({"access_token": "tok_after_it"}))
+    revocations = [posting(token=REFRESH_TOKENS[0])(WALK[REVOCATION]), WALK[REVOCATION + 1]]
+    assert complaints([*WALK[:RENEWAL], kept, kept, *revocations]) == []
 
 
 @pytest.mark.parametrize(
@@ -209,7 +263,8 @@ def test_each_way_to_authenticate_is_told_from_the_others(
     walk = list(WALK)
     walk[REGISTER] = registered(token_endpoint_auth_method=method, client_secret=secret)(walk[REGISTER])
     assert complaints(walk) != []  # HTTP Basic is used
-    walk[TOKEN] = saying(Authorization="")(posting(**fields)(walk[TOKEN]))
+    for place in (TOKEN, *range(RENEWAL, len(WALK))):
+        walk[place] = saying(Authorization="")(posting(**fields)(walk[place]))
     assert complaints(walk) == []
 
     for wrong in ({"client_id": None}, {"client_secret": "x"}, {"client_id": "x"}):

@@ -11,7 +11,6 @@ FOLDER = Path(__file__).parent
 DOCS = FOLDER.parents[1] / "docs"
 DOCUMENT = (DOCS / "conformance.md").read_text()
 ERRORS = (DOCS / "errors.md").read_text()
-NO_TEST = "comes with refresh tokens"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,12 +50,10 @@ def cases() -> dict[str, str]:
 
 
 def test_the_table_is_whole() -> None:
-    """The forty-five cases and the newer ones stand there once each, and each is met or waits."""
+    """The forty-five cases and the newer ones stand there once each, and each is met."""
     assert [row.number for row in ROWS] == list(range(1, 49))
     assert len({row.module for row in ROWS}) == len(ROWS)
-    waiting = {row.number: row.test for row in ROWS if row.outcome == NO_TEST}
-    assert waiting == dict.fromkeys((25, 26, 27, 41, 47, 48), "none yet")
-    assert len(MET) + len(waiting) == len(ROWS)
+    assert len(MET) == len(ROWS)
 
 
 @pytest.mark.parametrize("row", MET)
@@ -71,5 +68,5 @@ def test_what_is_met_has_a_test_under_its_id(row: Row) -> None:
 
 
 def test_every_case_is_in_the_table() -> None:
-    """No case is tested in silence, and what waits for refresh tokens is not tested yet."""
-    assert set(cases()) == {row.test for row in ROWS if row.outcome != NO_TEST}
+    """No case is tested in silence."""
+    assert set(cases()) == {row.test for row in ROWS}

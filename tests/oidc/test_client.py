@@ -1,5 +1,6 @@
 """spatio_django.oidc.client and keys: the steps of a sign-in, composed."""
 
+import logging
 import time
 from collections.abc import Callable
 from typing import Any
@@ -15,9 +16,10 @@ from spatio_django.exceptions import (
     SpatioError,
 )
 from spatio_django.oidc.answer import Answer
-from spatio_django.oidc.client import Client, ClientCredentials
+from spatio_django.oidc.client import REFRESH_TIMEOUT, Client, ClientCredentials
 from spatio_django.oidc.keys import KEY_REFETCH_INTERVAL
 from spatio_django.oidc.registration import ClientMetadata, Management
+from spatio_django.oidc.responses import TOKEN_LIMIT
 from spatio_django.oidc.secret import Secret
 from tests.oidc.support import (
     CLAIMS,
@@ -52,6 +54,7 @@ class Provider:
                 ISSUER + "/keys": json_answer({"keys": jwks}),
                 ISSUER + "/oauth2/token": json_answer(TOKENS),
                 ISSUER + "/oauth2/userinfo": json_answer({"sub": "person"}),
+                ISSUER + "/oauth2/revoke": Answer(status=200),
                 ISSUER + "/oauth2/register": json_answer(
                     {"client_id": "new", "client_secret": "x"}, status=201
                 ),
@@ -142,6 +145,20 @@ def test_bad_metadata_do_not_replace_good_ones() -> None:
     for _ in range(2):
         assert provider.client.metadata().token_endpoint == ISSUER + "/oauth2/token"
     assert len(provider.http.calls) == 2
+
+
+def test_metadata_that_led_nowhere_are_fetched_again_soon() -> None:
+    """A minute later, instead of an hour."""
+    provider = Provider()
+    provider.client.metadata()
+    provider.http.answers[WELL_KNOWN] = json_answer(METADATA | {"token_endpoint": ISSUER + "/moved"})
+    provider.clock.now += 61
+    assert provider.client.metadata().token_endpoint == ISSUER + "/oauth2/token"
+
+    provider.client.doubt_metadata()
+
+    provider.client.metadata()  # has them fetched, behind the visitor's back
+    assert provider.client.metadata().token_endpoint == ISSUER + "/moved"
 
 
 def test_a_code_is_exchanged_with_basic_authentication() -> None:
@@ -264,6 +281,27 @@ def test_a_registration_is_changed_where_it_says_with_its_own_token() -> None:
     assert options["document"] == {"client_id": "abc", **request.to_document()}
 
 
+def test_the_secrets_of_a_change_that_does_not_hold_are_handed_on() -> None:
+    """The old ones may be worth nothing from now on."""
+    provider = Provider()
+    uri = ISSUER + "/oauth2/register/abc"
+    document = {"client_id": "abc", "client_secret": "new", "registration_access_token": "reg_new"}
+    request = ClientMetadata(redirect_uris=("https://s.example/cb",), client_name="S", scope=("openid",))
+    current = Management(
+        client_id="abc", client_secret=Secret("old"), uri=uri, access_token=Secret("reg_abc")
+    )
+    provider.http.answers[uri] = json_answer(document)
+    assert provider.client.update_registration(request, current, keep=never).client_secret == Secret("new")
+    provider.http.answers[uri] = json_answer(document | {"redirect_uris": ["https://evil.example/"]})
+    left: list[Management] = []
+
+    with pytest.raises(ProtocolViolation) as caught:
+        provider.client.update_registration(request, current, keep=left.append)
+
+    assert caught.value.code == "redirect_uris"
+    assert [(each.client_secret, each.access_token) for each in left] == [(Secret("new"), Secret("reg_new"))]
+
+
 @pytest.mark.parametrize("uri", ["https://elsewhere.example/r/abc", ISSUER + ":8443/r/abc"])
 def test_the_registration_access_token_goes_nowhere_else(uri: str) -> None:
     """Whoever gets it can change where codes are sent."""
@@ -286,9 +324,240 @@ def test_the_registration_access_token_goes_nowhere_else(uri: str) -> None:
     assert len(provider.http.calls) == calls
 
 
-@pytest.mark.parametrize("name", ["userinfo_endpoint", "registration_endpoint"])
+# --- refreshing and revoking ------------------------------------------------------------------------------
+
+POSTED = ClientCredentials(
+    client_id=CLIENT_ID, client_secret=Secret("hunter2"), auth_method="client_secret_post"
+)
+PUBLIC = ClientCredentials(client_id=CLIENT_ID, client_secret=Secret("hunter2"), auth_method="none")
+#: By the way a client authenticates: what is in the header, and what is in the form for that.
+AUTHENTICATION: list[tuple[ClientCredentials, object, dict[str, str | Secret]]] = [
+    (CONFIDENTIAL, (CLIENT_ID, Secret("hunter2")), {}),
+    (POSTED, None, {"client_id": CLIENT_ID, "client_secret": Secret("hunter2")}),
+    (PUBLIC, None, {"client_id": CLIENT_ID}),
+]
+#: Each call that takes a token to an endpoint with the client's credentials.
+CALLS: dict[str, Callable[[Client, ClientCredentials], object]] = {
+    "refresh": lambda client, credentials: client.refresh(credentials, Secret("ref"), send_by=7.5),
+    "revoke": lambda client, credentials: client.revoke(credentials, Secret("ref")),
+}
+
+
+@pytest.mark.parametrize(
+    ("credentials", "basic", "fields"), AUTHENTICATION, ids=lambda each: getattr(each, "auth_method", "")
+)
+def test_a_refresh_is_sent_once_on_a_connection_of_its_own(
+    credentials: ClientCredentials, basic: object, fields: dict[str, str | Secret]
+) -> None:
+    """Credentials in one place, no scope (Spatio has no such field), and the caller's last moment to send."""
+    provider = Provider()
+
+    assert provider.client.refresh(credentials, Secret("ref"), send_by=7.5).access_token == Secret("tok_abc")
+
+    assert provider.fetches("/oauth2/token") == 1
+    assert provider.http.calls[-1][2] == {
+        "fields": {"grant_type": "refresh_token", "refresh_token": Secret("ref")} | fields,
+        "basic": basic,
+        "limit": TOKEN_LIMIT,
+        "timeout": REFRESH_TIMEOUT,
+        "send_by": 7.5,
+        "fresh": True,
+    }
+
+
+def test_a_refresh_may_be_sent_whenever() -> None:
+    """By whoever holds no lease."""
+    provider = Provider()
+
+    provider.client.refresh(CONFIDENTIAL, Secret("ref"))
+
+    assert provider.http.calls[-1][2]["send_by"] is None
+
+
+@pytest.mark.parametrize(
+    ("credentials", "basic", "fields"), AUTHENTICATION, ids=lambda each: getattr(each, "auth_method", "")
+)
+def test_a_revocation_says_the_token_and_who_asks(
+    credentials: ClientCredentials, basic: object, fields: dict[str, str | Secret]
+) -> None:
+    """RFC 7009 §2.1: with credentials, in one place. Without a hint, which Spatio has no field for."""
+    provider = Provider()
+
+    provider.client.revoke(credentials, Secret("ref"), timeout=2.0)
+
+    method, url, sent = provider.http.calls[-1]
+    assert (method, url) == ("POST", ISSUER + "/oauth2/revoke")
+    assert sent == {
+        "fields": {"token": Secret("ref")} | fields,
+        "basic": basic,
+        "limit": TOKEN_LIMIT,
+        "timeout": 2.0,
+    }
+    provider.client.revoke(credentials, Secret("ref"))
+    assert provider.http.calls[-1][2]["timeout"] is None
+
+
+@pytest.mark.parametrize("call", CALLS)
+@pytest.mark.parametrize("method", ["client_secret_basic", "client_secret_post"])
+def test_a_client_without_its_secret_sends_no_token(call: str, method: Any) -> None:
+    """Found before anybody is asked."""
+    provider = Provider()
+    CALLS[call](provider.client, CONFIDENTIAL)
+    calls = len(provider.http.calls)
+
+    with pytest.raises(ConfigurationError) as caught:
+        CALLS[call](
+            provider.client, ClientCredentials(client_id=CLIENT_ID, client_secret=None, auth_method=method)
+        )
+
+    assert caught.value.code == "client_secret"
+    assert len(provider.http.calls) == calls
+
+
+@pytest.mark.parametrize("call", CALLS)
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        (json_answer({"error": "invalid_grant"}, status=400), (ProviderRefused, "invalid_grant")),
+        (json_answer({"error": "invalid_client"}, status=401), (ProviderRefused, "invalid_client")),
+        (Answer(status=503), (ProviderUnavailable, "bad_status")),
+        (Answer(status=404), (ProtocolViolation, "bad_status")),
+        (ProviderUnavailable("x", code="late", sent=False), (ProviderUnavailable, "late")),
+    ],
+)
+def test_a_call_with_a_token_that_fails_is_told_as_it_is(
+    call: str, answer: Answer | SpatioError, expected: tuple[type[SpatioError], str]
+) -> None:
+    """And never made again."""
+    provider = Provider()
+    path = {"refresh": "/oauth2/token", "revoke": "/oauth2/revoke"}[call]
+    CALLS[call](provider.client, CONFIDENTIAL)
+    provider.http.answers[ISSUER + path] = answer
+
+    with pytest.raises(expected[0]) as caught:
+        CALLS[call](provider.client, CONFIDENTIAL)
+
+    assert caught.value.code == expected[1]
+    assert provider.fetches(path) == 2
+
+
+REFRESHED = {"iss": ISSUER, "sub": "person", "aud": CLIENT_ID}
+
+
+def check(provider: Provider, token: str) -> None:
+    """Check an ID token that came with a refresh of the usual login."""
+    provider.client.check_refreshed_id_token(Secret(token), original=REFRESHED)
+
+
+def test_a_refreshed_id_token_of_the_same_person_is_none_to_worry_about(
+    signer: Signer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Of whatever age, and without a nonce (Core §12.2)."""
+    provider = Provider(signer.jwk())
+
+    check(provider, signer.sign(REFRESHED))
+    check(provider, signer.sign(REFRESHED | {"exp": 1, "iat": 0, "azp": CLIENT_ID}))
+
+    assert provider.fetches() == 1
+    assert caplog.messages == []
+
+
+@pytest.mark.parametrize(
+    ("claims", "header", "code"),
+    [
+        ({"sub": "other"}, {}, "sub"),
+        ({"iss": ISSUER + "/"}, {}, "iss"),
+        ({"aud": "other"}, {}, "aud"),
+        ({"azp": ["client"]}, {}, "azp"),
+        ({}, {"alg": "none"}, "alg"),
+        ({}, {"alg": "HS256"}, "alg"),
+        ({}, {"typ": "at+jwt"}, "typ"),
+        ({}, {"crit": []}, "header"),
+        ({}, {"jwk": {}}, "header"),
+    ],
+)
+def test_a_refreshed_id_token_that_does_not_hold_is_refused(
+    signer: Signer, claims: dict[str, Any], header: dict[str, Any], code: str
+) -> None:
+    """Another identity, or what no provider with RS256 writes."""
+    provider = Provider(signer.jwk())
+    check(provider, signer.sign(REFRESHED))
+
+    with pytest.raises(InvalidToken) as caught:
+        check(provider, signer.sign(REFRESHED | claims, header))
+
+    assert caught.value.code == code
+
+
+@pytest.mark.parametrize("token", ["", "a.b.c", "a.b", "..", "e30.e30.", "é", "x" * 17_000])
+def test_what_is_no_token_is_no_id_token_of_a_refresh(signer: Signer, token: str) -> None:
+    """An unsecured one, without a signature, is none either; and nobody is asked for keys."""
+    provider = Provider(signer.jwk())
+
+    with pytest.raises(InvalidToken) as caught:
+        check(provider, token)
+
+    assert caught.value.code == "malformed"
+    assert provider.http.calls == []
+
+
+def test_another_identity_is_refused_whoever_signed(signer: Signer, other_signer: Signer) -> None:
+    """What it says is looked at first: there is no need to know the key."""
+    provider = Provider(signer.jwk())
+    check(provider, other_signer.sign(REFRESHED))
+    asked = provider.fetches()
+
+    for who in (signer, other_signer):
+        with pytest.raises(InvalidToken) as caught:
+            check(provider, who.sign(REFRESHED | {"sub": "other"}))
+        assert caught.value.code == "sub"
+    assert provider.fetches() == asked
+
+
+@pytest.mark.parametrize(
+    "kid", [pytest.param("second", id="unknown"), pytest.param("first", id="signature"), None]
+)
+def test_a_refreshed_id_token_with_a_key_that_is_not_to_be_had_yet_is_let_pass(
+    signer: Signer, other_signer: Signer, caplog: pytest.LogCaptureFixture, kid: str | None
+) -> None:
+    """The edge may have the old keys for minutes, and nothing is taken from the token: it is only noted."""
+    provider = Provider(signer.jwk())
+    check(provider, signer.sign(REFRESHED))
+
+    for _ in range(3):
+        check(provider, other_signer.sign(REFRESHED, {"kid": kid}))
+
+    assert provider.fetches() == 2  # a minute has to pass for the next look
+    assert {record.levelno for record in caplog.records} == {logging.WARNING}
+    assert {record.args for record in caplog.records} == {("kid" if kid == "second" else "signature",)}
+
+
+@pytest.mark.parametrize(
+    ("answer", "code"),
+    [
+        (Answer(status=503), "bad_status"),
+        (Answer(status=404), "bad_status"),
+        (json_answer({"keys": []}), "jwks"),
+        (ProviderUnavailable("x", code="timeout"), "timeout"),
+    ],
+)
+def test_keys_that_can_not_be_had_end_nothing(
+    signer: Signer, caplog: pytest.LogCaptureFixture, answer: Answer | SpatioError, code: str
+) -> None:
+    """A provider whose keys are down is not another person."""
+    provider = Provider()
+    provider.http.answers[ISSUER + "/keys"] = answer
+
+    check(provider, signer.sign(REFRESHED))
+
+    assert caplog.messages == [f"The signature of a refreshed ID token can't be told: {code}"]
+    with pytest.raises(InvalidToken):
+        check(provider, signer.sign(REFRESHED | {"sub": "other"}))
+
+
+@pytest.mark.parametrize("name", ["userinfo_endpoint", "registration_endpoint", "revocation_endpoint"])
 def test_a_step_that_the_provider_does_not_offer_says_so(name: str) -> None:
-    """Both endpoints are optional."""
+    """These endpoints are optional."""
     provider = Provider(**{name: None})
     provider.http.answers[OAUTH_METADATA] = Answer(status=404)
     client = provider.client
@@ -297,6 +566,7 @@ def test_a_step_that_the_provider_does_not_offer_says_so(name: str) -> None:
         "registration_endpoint": lambda: client.register(
             ClientMetadata(redirect_uris=(), client_name="", scope=())
         ),
+        "revocation_endpoint": lambda: client.revoke(CONFIDENTIAL, Secret("x")),
     }
 
     with pytest.raises(ProtocolViolation) as caught:

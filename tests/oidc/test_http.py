@@ -5,6 +5,7 @@ import datetime as dt
 import gzip
 import itertools
 import json
+import logging
 import multiprocessing
 import socket
 import ssl
@@ -16,15 +17,15 @@ from http import cookiejar
 from pathlib import Path
 from typing import Any
 
+import certifi
 import pytest
-import requests.utils
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
 from spatio_django.exceptions import ConfigurationError, ProtocolViolation, ProviderUnavailable, SpatioError
-from spatio_django.oidc import http as module
+from spatio_django.oidc import connection as module
 from spatio_django.oidc.answer import Answer
 from spatio_django.oidc.framing import CHUNK_LINE_LIMIT, HEAD_LIMIT
 from spatio_django.oidc.http import Http
@@ -184,7 +185,7 @@ def test_no_cookie_is_kept(http: Http, wire: Wire) -> None:
 
 def test_making_one_does_nothing_yet(monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither files nor threads nor sockets, so that a module may hold one."""
-    monkeypatch.setattr(requests.utils, "DEFAULT_CA_BUNDLE_PATH", "/nonexistent")
+    monkeypatch.setattr(certifi, "where", lambda: "/nonexistent")
     before = threading.active_count()
 
     Http().close()
@@ -437,7 +438,6 @@ def test_a_body_may_be_as_large_as_its_limit(http: Http, wire: Wire) -> None:
         pytest.param(b"HTTP/1.1 100 Continue\r\n\r\n", id="continue-and-no-more"),
     ],
 )
-@pytest.mark.filterwarnings("ignore::urllib3.exceptions.HTTPWarning")
 def test_what_is_not_http_is_an_interruption(http: Http, wire: Wire, answer: bytes) -> None:
     """The provider may have acted on the request, so the error says that it was sent."""
     wire.script = wire.says(answer)
@@ -446,6 +446,20 @@ def test_what_is_not_http_is_an_interruption(http: Http, wire: Wire, answer: byt
 
     assert isinstance(error, ProviderUnavailable)
     assert error.context["sent"] is True
+
+
+@pytest.mark.parametrize(
+    "lengths", [["2", "3"], ["3", "2"], ["2, 2"], ["-1"], ["+2"], ["0_2"], ["2 2"], [""]]
+)
+def test_a_body_has_one_length(http: Http, wire: Wire, lengths: list[str]) -> None:
+    """RFC 9112 §6.3: of two, another reader on the way may have taken the other."""
+    head = "HTTP/1.1 200 OK\r\n{}\r\n"
+    wire.script = wire.says(head.format("Content-Length: \t2 \r\nContent-Length:2\r\n").encode() + b"{}")
+    assert http.get(wire.url, limit=LIMIT).body == b"{}"
+    lines = "".join(f"Content-Length: {length}\r\n" for length in lengths)
+    wire.script = wire.says(head.format(lines).encode() + b"{}")
+
+    refused(lambda: http.get(wire.url, limit=LIMIT), "interrupted")
 
 
 def test_a_reset_is_an_interruption(http: Http, wire: Wire) -> None:
@@ -500,7 +514,7 @@ def drip(wire: Wire, head: bytes, tail: Iterator[bytes]) -> Script:
     ],
 )
 def test_a_call_ends_with_its_deadline(wire: Wire, head: bytes, tail: Iterator[bytes]) -> None:
-    """However slowly bytes arrive; requests' own timeout restarts with each of them."""
+    """However slowly bytes arrive; a socket's own timeout restarts with each of them."""
     http = Http(timeout=0.4)
     wire.script = drip(wire, head, tail)
     began = time.monotonic()
@@ -663,6 +677,84 @@ def test_a_fresh_call_has_a_connection_of_its_own(http: Http, wire: Wire) -> Non
     assert (len(wire.requests), wire.connections) == (3, 2)
 
 
+def test_each_server_has_connections_of_its_own(http: Http, wire: Wire) -> None:
+    """What waits for one is not used for another, nor lost."""
+    with Wire() as other:
+        for _ in range(2):
+            http.get(wire.url, limit=LIMIT)
+            http.get(other.url, limit=LIMIT)
+
+        assert (wire.connections, other.connections) == (1, 1)
+
+
+def test_a_connection_that_the_server_means_to_close_is_not_kept(http: Http, wire: Wire) -> None:
+    """RFC 9112 §9.6: it says so, and may not have done it yet."""
+
+    def script(connection: socket.socket) -> None:
+        wire.request(connection)
+        connection.sendall(reply(b"{}", "Connection: close"))
+        wire.request(connection)
+
+    wire.script = script
+    for _ in range(2):
+        assert http.post_form(wire.url, {}, limit=LIMIT).body == b"{}"
+    assert wire.connections == 2
+
+
+def test_a_form_that_is_ready_in_time_is_sent(http: Http, wire: Wire) -> None:
+    """The caller's last moment is no deadline: the answer may come after it."""
+    send_by = time.monotonic() + 1.5
+
+    def slow(connection: socket.socket) -> None:
+        wire.request(connection)
+        while time.monotonic() <= send_by:
+            time.sleep(0.05)
+        connection.sendall(reply(b"{}"))
+
+    wire.script = slow
+
+    assert http.post_form(wire.url, {}, limit=LIMIT, send_by=send_by, fresh=True).body == b"{}"
+    assert time.monotonic() > send_by
+
+
+@pytest.mark.parametrize("fresh", [True, False])
+@pytest.mark.parametrize("reused", [True, False])
+def test_a_form_that_is_late_is_not_sent(http: Http, wire: Wire, fresh: bool, reused: bool) -> None:
+    """Nothing of it reaches the wire, on new connections and on old ones."""
+    received: list[bytes] = []
+
+    def listen(connection: socket.socket) -> None:
+        if reused and not received:
+            wire.request(connection)
+            connection.sendall(reply(b"{}"))
+        while part := connection.recv(65536):
+            received.append(part)
+        received.append(b"closed")
+
+    wire.script = listen
+    if reused:
+        http.get(wire.url, limit=LIMIT)
+
+    error = refused(
+        lambda: http.post_form(
+            wire.url, {"a": Secret("x")}, limit=LIMIT, send_by=time.monotonic() - 0.001, fresh=fresh
+        ),
+        "late",
+    )
+
+    assert isinstance(error, ProviderUnavailable)
+    assert error.context == {"endpoint": wire.url, "sent": False}
+    http.close()
+    connections = 2 if reused and fresh else 1
+    deadline = time.monotonic() + 10
+    while len(received) < connections and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert received == [b"closed"] * connections
+    assert len(wire.requests) == int(reused)
+    wire.script = wire.ok
+    assert http.post_form(wire.url, {}, limit=LIMIT).body == b"{}"
+
+
 def test_closing_leaves_a_client_that_can_be_used_again(http: Http, wire: Wire) -> None:
     """For a test, or a server that reloads."""
     http.get(wire.url, limit=LIMIT)
@@ -803,7 +895,7 @@ def test_a_missing_bundle_is_a_configuration_error(
     http: Http, wire: Wire, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Not one of the provider, and never a reason to go without."""
-    monkeypatch.setattr(requests.utils, "DEFAULT_CA_BUNDLE_PATH", "/nonexistent")
+    monkeypatch.setattr(certifi, "where", lambda: "/nonexistent")
 
     error = refused(lambda: http.get(wire.url, limit=LIMIT), "ca_bundle")
 
@@ -816,7 +908,7 @@ def test_a_certificate_that_holds_is_accepted(
 ) -> None:
     """The bundle is read once, not for every connection; the name in the certificate must be the host's."""
     wire.context = authority.context
-    monkeypatch.setattr(requests.utils, "DEFAULT_CA_BUNDLE_PATH", str(authority.bundle))
+    monkeypatch.setattr(certifi, "where", lambda: str(authority.bundle))
     url = f"https://localhost:{wire.port}/"
 
     assert http.get(url, limit=LIMIT).body == b"{}"
@@ -841,7 +933,7 @@ def test_a_deadline_holds_on_an_encrypted_connection_that_is_used_again(
             connection.sendall(b" ")
 
     wire.context, wire.script = authority.context, script
-    monkeypatch.setattr(requests.utils, "DEFAULT_CA_BUNDLE_PATH", str(authority.bundle))
+    monkeypatch.setattr(certifi, "where", lambda: str(authority.bundle))
     url = f"https://localhost:{wire.port}/"
     http.get(url, limit=LIMIT)
     began = time.monotonic()
@@ -852,10 +944,77 @@ def test_a_deadline_holds_on_an_encrypted_connection_that_is_used_again(
     assert wire.connections == 1
 
 
+@pytest.mark.parametrize("size", [100, 12_000])
+def test_what_follows_an_answer_is_not_taken_for_the_next(
+    http: Http, wire: Wire, authority: Authority, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    """Not even if TLS has decrypted it already, so that nothing is left to be seen on the socket."""
+
+    def script(connection: socket.socket) -> None:
+        while wire.request(connection):
+            surplus = reply(b'{"access_token": "of another"}')
+            connection.sendall(reply(b"{}") + surplus * (size // len(surplus) + 1))
+
+    wire.context, wire.script = authority.context, script
+    monkeypatch.setattr(certifi, "where", lambda: str(authority.bundle))
+
+    for _ in range(3):
+        assert http.post_form(f"https://localhost:{wire.port}/", {}, limit=LIMIT).body == b"{}"
+    assert len(wire.requests) == 3
+
+
+def test_a_form_that_is_late_after_the_handshake_is_not_sent(
+    wire: Wire, authority: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What takes long comes before the last look at the clock: lookup, connection and TLS."""
+    delay = 0.0
+    decrypted: list[bytes] = []
+    ended = threading.Event()
+
+    def listen(connection: socket.socket) -> None:
+        time.sleep(delay)  # the client's handshake waits for ours
+        with authority.context.wrap_socket(connection, server_side=True) as secure:
+            secure.settimeout(10)
+            while part := secure.recv(65536):
+                decrypted.append(part)
+                secure.sendall(reply(b"{}"))
+        ended.set()
+
+    wire.script = listen
+    monkeypatch.setattr(requests.utils, "DEFAULT_CA_BUNDLE_PATH", str(authority.bundle))
+    http = Http(timeout=30)
+    url = f"https://localhost:{wire.port}/"
+
+    def post(send_within: float) -> Answer:
+        send_by = time.monotonic() + send_within
+        fields = {"refresh_token": Secret("ref")}
+        return http.post_form(url, fields, limit=LIMIT, send_by=send_by, fresh=True)
+
+    assert post(20).body == b"{}"
+    assert b"refresh_token=ref" in b"".join(decrypted)
+    assert ended.wait(10)
+    ended.clear()
+    decrypted.clear()
+    delay = 0.5
+
+    error = refused(lambda: post(0.2), "late")
+
+    assert error.context["sent"] is False
+    assert ended.wait(10)
+    assert decrypted == []
+    assert wire.connections == 2
+
+
 # --- proxies ----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("proxy", ["", "proxy.example:3128", "socks5://127.0.0.1:1080", "http://a b"])
+@pytest.mark.parametrize(
+    "proxy",
+    [
+        *("", "proxy.example:3128", "socks5://127.0.0.1:1080", "http://a b"),
+        *("http://proxy.example:99999", "https://user@:3128"),
+    ],
+)
 def test_a_proxy_that_is_not_a_url_is_a_configuration_error(proxy: str) -> None:
     """Found at start, not at the first sign-in."""
     with pytest.raises(ConfigurationError) as caught:
@@ -869,7 +1028,7 @@ def test_a_proxy_carries_everything_but_loopback(
 ) -> None:
     """It sees where a call goes, and not what is said: TLS is with the provider."""
     inside = Authority(tmp_path, "provider.example", signer.key)
-    monkeypatch.setattr(requests.utils, "DEFAULT_CA_BUNDLE_PATH", str(inside.bundle))
+    monkeypatch.setattr(certifi, "where", lambda: str(inside.bundle))
     http = Http(proxy=f"http://user:pass@127.0.0.1:{wire.port}", timeout=10)
 
     def script(connection: socket.socket) -> None:
@@ -891,6 +1050,90 @@ def test_a_proxy_carries_everything_but_loopback(
     assert http.get(wire.url, limit=LIMIT).body == b"{}"
     assert wire.requests[-1].startswith(b"GET /path HTTP/1.1")
     http.close()
+
+
+class Inside:
+    """The server's end of TLS inside TLS, as an https proxy carries it."""
+
+    def __init__(self, outside: socket.socket, context: ssl.SSLContext) -> None:
+        self._outside = outside
+        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
+        self._do(self._tls.do_handshake)
+
+    def _do(self, step: Callable[..., Any], *arguments: object) -> Any:
+        while True:
+            try:
+                result = step(*arguments)
+            except ssl.SSLWantReadError:
+                self._outside.sendall(self._outgoing.read())
+                self._incoming.write(self._outside.recv(65536) or b"\0")
+            else:
+                self._outside.sendall(self._outgoing.read())
+                return result
+
+    def recv(self, size: int) -> Any:
+        """Give what the client said."""
+        return self._do(self._tls.read, size)
+
+    def sendall(self, data: bytes) -> None:
+        """Say *data*."""
+        self._do(self._tls.write, data)
+
+
+def test_a_proxy_may_be_an_https_one(
+    wire: Wire, tmp_path: Path, authority: Authority, signer: Signer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Then there is TLS inside of TLS, on a connection that is kept as any other, and has its deadline."""
+    (tmp_path / "inside").mkdir()
+    inside = Authority(tmp_path / "inside", "provider.example", signer.key)
+    both = tmp_path / "both.pem"
+    both.write_bytes(authority.bundle.read_bytes() + inside.bundle.read_bytes())
+    monkeypatch.setattr(certifi, "where", lambda: str(both))
+    http = Http(proxy=f"https://localhost:{wire.port}", timeout=10)
+
+    def script(connection: socket.socket) -> None:
+        wire.request(connection)
+        connection.sendall(b"HTTP/1.1 200 Connected\r\n\r\n")
+        stream: Any = Inside(connection, inside.context)
+        for _ in range(2):
+            wire.request(stream)
+            stream.sendall(reply(b"{}"))
+        wire.request(stream)
+        while not wire.ended.wait(0.05):
+            stream.sendall(b"H")
+
+    wire.context, wire.script = authority.context, script
+    for _ in range(2):
+        assert http.post_form("https://provider.example/secret", {}, limit=LIMIT).body == b"{}"
+    refused(lambda: http.post_form("https://provider.example/", {}, limit=LIMIT, timeout=0.3), "timeout")
+
+    assert wire.connections == 1
+    assert wire.requests[0] == (
+        b"CONNECT provider.example:443 HTTP/1.1\r\nHost: provider.example:443\r\n\r\n"
+    )
+    assert wire.requests[1].startswith(b"POST /secret HTTP/1.1\r\nHost: provider.example\r\n")
+    http.close()
+    monkeypatch.setattr(certifi, "where", lambda: str(inside.bundle))
+    for port in (wire.port, wire.port):
+        http = Http(proxy=f"https://localhost:{port}", timeout=10)
+        refused(lambda http=http: http.get("https://provider.example/", limit=LIMIT), "tls")  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("login", "pair"),
+    [("user:pass@", b"user:pass"), ("user@", b"user:"), ("%C3%BC%3A:p%40ss@", b"\xc3\xbc::p@ss"), ("", None)],
+)
+def test_a_proxy_is_told_who_asks(wire: Wire, login: str, pair: bytes | None) -> None:
+    """RFC 7617, with what the URL's escapes stand for."""
+    wire.script = wire.says(b"HTTP/1.1 407 Who are you\r\nContent-Length: 0\r\n\r\n")
+    http = Http(proxy=f"http://{login}127.0.0.1:{wire.port}", timeout=10)
+
+    refused(lambda: http.get("https://provider.example/", limit=LIMIT), "unreachable")
+
+    head, _, told = wire.requests[0].partition(b"Proxy-Authorization: Basic ")
+    assert head.startswith(b"CONNECT provider.example:443 ")
+    assert (base64.b64decode(told) if told else None) == pair
 
 
 def test_a_proxy_that_refuses_makes_the_provider_unreachable(wire: Wire) -> None:
@@ -951,9 +1194,10 @@ def test_no_error_shows_a_secret_even_with_all_locals(http: Http, wire: Wire) ->
 def test_no_log_record_shows_a_secret(http: Http, wire: Wire, caplog: pytest.LogCaptureFixture) -> None:
     """At any level, and of any library in between."""
     caplog.set_level("DEBUG")
+    logging.getLogger("http.client").debug("heard")
     http.post_form(wire.url, {"code": Secret(HUNTER2)}, limit=LIMIT, basic=("id", Secret(HUNTER2)))
     http.get(wire.url, limit=LIMIT, bearer=Secret(HUNTER2))
 
-    assert caplog.records
+    assert "heard" in caplog.text
     assert HUNTER2 not in caplog.text
     assert BASIC not in caplog.text

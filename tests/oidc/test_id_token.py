@@ -7,7 +7,12 @@ from typing import Any
 import pytest
 
 from spatio_django.exceptions import InvalidToken
-from spatio_django.oidc.id_token import MAX_TIME, check_id_token, check_subject
+from spatio_django.oidc.id_token import (
+    MAX_TIME,
+    check_id_token,
+    check_refreshed_id_token,
+    check_subject,
+)
 from spatio_django.oidc.secret import Secret
 from tests.oidc.support import CLAIMS, CLIENT_ID, ISSUER, NOW
 
@@ -172,3 +177,66 @@ def test_a_login_without_a_nonce_accepts_none(nonce: Secret | str) -> None:
 def test_check_subject_returns_the_subject() -> None:
     """For callers that have one from elsewhere."""
     assert check_subject("person") == "person"
+
+
+# --- of a refresh -----------------------------------------------------------------------------------------
+
+ORIGINAL = {"iss": ISSUER, "sub": "person", "aud": CLIENT_ID, "auth_time": int(NOW) - 60}
+
+
+@pytest.mark.parametrize(
+    ("changes", "original"),
+    [
+        ({}, {}),
+        ({"aud": [CLIENT_ID]}, {}),
+        ({"aud": CLIENT_ID}, {"aud": [CLIENT_ID]}),
+        ({"aud": [CLIENT_ID, CLIENT_ID]}, {}),
+        ({"aud": ["b", CLIENT_ID], "azp": CLIENT_ID}, {"aud": [CLIENT_ID, "b"], "azp": CLIENT_ID}),
+        ({"azp": CLIENT_ID}, {}),
+        ({"azp": None}, {}),
+        ({}, {"azp": CLIENT_ID}),
+        ({"azp": CLIENT_ID}, {"azp": CLIENT_ID}),
+        # Nothing is taken from it, so it may say what it likes about the rest.
+        ({"exp": 0, "iat": "never", "nbf": 10**30, "auth_time": [], "nonce": "another", "at_hash": 7}, {}),
+    ],
+)
+def test_a_refreshed_id_token_about_the_same_person_passes(
+    changes: dict[str, Any], original: dict[str, Any]
+) -> None:
+    """Same issuer, same person, same audience; Core §12.2."""
+    check_refreshed_id_token(ORIGINAL | changes, original=ORIGINAL | original)
+
+
+STRANGERS: dict[str, tuple[Any, ...]] = {
+    "iss": (ISSUER + "/", ISSUER.upper(), "", None, [ISSUER], 7, {}),
+    "sub": ("other", "Person", "person ", "", None, ["person"], 7, True),
+    "aud": (
+        *("other", "", None, [], {}, 7, True, CLIENT_ID.upper()),
+        *([CLIENT_ID, "other"], [CLIENT_ID, 7], [[CLIENT_ID]], [None]),
+    ),
+    "azp": ("other", "", 7, True, {}, [], [CLIENT_ID], {"a": CLIENT_ID}),
+}
+
+
+@pytest.mark.parametrize(
+    ("changes", "code"),
+    [({name: value}, name) for name, values in STRANGERS.items() for value in values],
+    ids=repr,
+)
+def test_a_refreshed_id_token_about_anybody_else_is_refused(changes: dict[str, Any], code: str) -> None:
+    """By the claim's name; also what is no name at all, and what Python can't look up in a set."""
+    check_refreshed_id_token(ORIGINAL, original=ORIGINAL)
+
+    with pytest.raises(InvalidToken) as caught:
+        check_refreshed_id_token(ORIGINAL | changes, original=ORIGINAL)
+
+    assert caught.value.code == code
+
+
+@pytest.mark.parametrize("name", ["iss", "sub", "aud"])
+def test_a_refreshed_id_token_says_whom_it_is_about(name: str) -> None:
+    """What it leaves out is not taken from the first one."""
+    with pytest.raises(InvalidToken) as caught:
+        check_refreshed_id_token({k: v for k, v in ORIGINAL.items() if k != name}, original=ORIGINAL)
+
+    assert caught.value.code == name

@@ -4,7 +4,7 @@ import pytest
 import requests
 
 from spatio_django.exceptions import ProtocolViolation
-from spatio_django.oidc.urls import MAX_URL, require_safe_url
+from spatio_django.oidc.urls import MAX_URL, origin, require_safe_url
 
 SAFE = [
     "https://api.spatio.app",
@@ -92,3 +92,31 @@ def test_an_unsafe_url_is_refused(url: object) -> None:
 
     assert caught.value.code == "insecure_url"
     assert caught.value.context == {"member": "token_endpoint"}
+
+
+@pytest.mark.parametrize(
+    ("url", "authority", "header"),
+    [
+        ("https://provider.example", "provider.example:443", "provider.example"),
+        ("HTTPS://Provider.Example:443/x?y=z", "provider.example:443", "provider.example"),
+        ("https://provider.example.:8443/", "provider.example:8443", "provider.example:8443"),
+        ("https://provider.example:80/", "provider.example:80", "provider.example:80"),
+        ("http://localhost/", "localhost:80", "localhost"),
+        ("https://[::1]/", "[::1]:443", "[::1]"),
+        ("https://[::1]:4433/", "[::1]:4433", "[::1]:4433"),
+    ],
+)
+def test_an_origin_says_where_a_request_is_sent(url: str, authority: str, header: str) -> None:
+    """RFC 9112 §3.2.3 and RFC 9110 §7.2; the dot that ends a name is for the resolver alone."""
+    require_safe_url(url, member="url")
+
+    assert origin(url).authority == authority
+    assert origin(url).host_header == header
+    assert origin(url).host.startswith(origin(url).name)
+
+
+@pytest.mark.parametrize("url", ["https:///path", "https://:443/", "https://provider.example:99999/"])
+def test_an_origin_has_a_host_and_a_port(url: str) -> None:
+    """What has none leads nowhere."""
+    with pytest.raises(ValueError, match=r"host|[Pp]ort"):
+        origin(url)

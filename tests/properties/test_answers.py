@@ -1,7 +1,9 @@
 """Any answer of a provider: metadata, tokens, claims, a registration, a refusal; or an error of ours."""
 
+import json
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -20,7 +22,13 @@ from spatio_django.oidc.registration import (
     ClientMetadata,
     Management,
 )
-from spatio_django.oidc.responses import MAX_EXPIRES_IN, TokenResponse, userinfo_claims
+from spatio_django.oidc.responses import (
+    MAX_EXPIRES_IN,
+    RefreshResponse,
+    TokenResponse,
+    judge_revocation,
+    userinfo_claims,
+)
 from spatio_django.oidc.secret import Secret
 from spatio_django.registrar import fill
 from tests.oidc.support import ISSUER, METADATA, NOW
@@ -200,6 +208,56 @@ def test_any_token_answer_gives_tokens_or_an_error(answer: Answer) -> None:
     assert result.expires_in is None or 0 <= result.expires_in <= MAX_EXPIRES_IN
     assert type(result.expires_in) in {int, type(None)}
     assert result.scope is None or all(name and not name.isspace() for name in result.scope)
+
+
+WRONG_REFRESHES: dict[str, Sequence[Any]] = {
+    **WRONG_TOKENS,
+    "expires_in": (*WRONG_TOKENS["expires_in"], float("nan"), float("inf"), "9" * 5000, {}, -0.0),
+    "refresh_token": (*WRONG_TOKENS["refresh_token"], "é", "\0", "\ud800", [], {}),
+    "scope": (*WRONG_TOKENS["scope"], "openid \0", "\ud800", {}, "é"),
+    "error": (*WRONG_TOKENS["error"], "", 5, {}, "\ud800"),
+    "custom": (float("nan"), float("-inf"), "\0", "\udfff", [[[[]]]], 10**4000),
+}
+
+
+@given(answers(TOKENS, WRONG_REFRESHES))
+@always((answer,) for answer in each_answer(TOKENS, WRONG_REFRESHES))
+def test_any_answer_to_a_refresh_gives_tokens_or_an_error(answer: Answer) -> None:
+    """With an access token in a JSON object, always tokens: the old ones may be used up."""
+    result = judged(lambda: RefreshResponse.from_answer(answer))
+
+    document: Any = None
+    with suppress(ValueError, RecursionError):
+        document = json.loads(answer.body)
+    access_token = document.get("access_token") if isinstance(document, dict) else None
+    is_usable = isinstance(access_token, str) and re.fullmatch(r"[!-~]{1,8192}", access_token)
+    assert isinstance(result, RefreshResponse) == bool(is_usable and 200 <= answer.status < 300)
+    if not isinstance(result, RefreshResponse):
+        assert is_refused(result)
+        return
+    assert result.access_token.reveal() == access_token
+    for token, name in ((result.refresh_token, "refresh_token"), (result.id_token, "id_token")):
+        assert token is None or token.reveal() == document[name] != ""
+        assert token is None or token.reveal().encode()
+    assert result.expires_in is None or 1 <= result.expires_in <= MAX_EXPIRES_IN
+    assert type(result.expires_in) in {int, type(None)}
+    stored = " ".join(result.scope or ("openid",))
+    assert stored.encode()
+    assert "\0" not in stored
+    assert stored.split() == [*(result.scope or ("openid",))]
+
+
+@given(answers(TOKENS, WRONG_REFRESHES))
+@always((answer,) for answer in each_answer({"error": "unsupported_token_type"}, {"error": ("x", 5, None)}))
+def test_any_answer_to_a_revocation_is_done_or_an_error(answer: Answer) -> None:
+    """Done is what has a status of success, whatever it says, or what will never be done."""
+    result = judged(lambda: judge_revocation(answer))
+
+    if result is not None:
+        assert is_refused(result)
+    elif not 200 <= answer.status < 300:
+        assert answer.json_object()["error"] == "unsupported_token_type"
+        assert 400 <= answer.status < 500
 
 
 PERSON = {"sub": "person", "name": "Ada"}

@@ -55,7 +55,6 @@ def http() -> Iterator[Http]:
     http.close()
 
 
-@pytest.mark.filterwarnings("ignore::urllib3.exceptions.HTTPWarning")
 @part(0.6)
 @given(ANSWERS, st.booleans())
 @example(GENUINE, True)

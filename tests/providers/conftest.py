@@ -36,6 +36,18 @@ def django_oauth_toolkit(tmp_path_factory: pytest.TempPathFactory) -> Iterator[P
         yield provider
 
 
+@pytest.fixture(scope="session")
+def patient_django_oauth_toolkit(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Provider]:
+    """Run one that takes the refresh token before the newest for ten minutes, as some providers do."""
+    if importlib.util.find_spec("oauth2_provider") is None:
+        pytest.skip("django-oauth-toolkit is not there: `pip install --group providers`.")
+    folder = tmp_path_factory.mktemp("patient_django_oauth_toolkit")
+    command = [sys.executable, "-m", "tests.providers.django_oauth_toolkit.serve"]
+    environment = {"SPATIO_TESTS_PROVIDER_FOLDER": str(folder), "SPATIO_TESTS_PROVIDER_GRACE": "600"}
+    with running(command, folder, environment=environment) as provider:
+        yield provider
+
+
 @pytest.fixture
 def origin(transactional_db: None) -> Iterator[str]:
     """

@@ -16,11 +16,18 @@ from tests.providers.steps import (
     METHODS,
     TAMPERINGS,
     changed,
+    check_eight_at_the_expiry,
+    check_refreshing,
+    check_reuse,
+    check_signing_out,
     check_tampering,
     check_what_is_left,
+    lose_the_answer,
+    newest,
     nobody_is_here,
     register,
     registered_metadata,
+    sign_in_here,
 )
 
 pytestmark = [pytest.mark.independent, pytest.mark.django_db(transaction=True)]
@@ -143,3 +150,70 @@ def test_after_signing_out_the_provider_asks_again(
     page = sign_in(person, person.open(f"{origin}/recent/"))
 
     assert (page.url, page.text) == (f"{origin}/recent/", "recent")
+
+
+@pytest.fixture(params=["django_oauth_toolkit", "patient_django_oauth_toolkit"])
+def either(request: pytest.FixtureRequest) -> Provider:
+    """Give one that takes a refresh token once, then one that takes the last but one for a while, too."""
+    provider: Provider = request.getfixturevalue(request.param)
+    return provider
+
+
+@pytest.mark.parametrize("method", ["client_secret_basic", "none"])
+def test_tokens_are_refreshed(either: Provider, origin: str, settings: Any, method: str) -> None:
+    """Twice in a row, each time with the newest refresh token."""
+    register(either, origin, method, settings)
+    token = "POST /o/token/ Basic" if method == "client_secret_basic" else "POST /o/token/"
+
+    check_refreshing(origin, sign_in, Calls(either), token)
+
+
+def test_eight_at_the_expiry_make_one_refresh(either: Provider, origin: str, settings: Any) -> None:
+    """Whether two would end the grant or not."""
+    register(either, origin, "client_secret_basic", settings)
+
+    check_eight_at_the_expiry(origin, sign_in, Calls(either), "POST /o/token/ Basic")
+
+
+def test_a_refresh_token_used_twice_ends_the_grant_and_this_session(
+    django_oauth_toolkit: Provider, origin: str, settings: Any
+) -> None:
+    """Whoever used it: the provider can't know."""
+    client = register(django_oauth_toolkit, origin, "client_secret_basic", settings)
+
+    check_reuse(origin, sign_in, client)
+
+
+def test_an_answer_that_was_lost_costs_nothing_where_the_provider_is_patient(
+    patient_django_oauth_toolkit: Provider, origin: str, settings: Any
+) -> None:
+    """The refresh token before is taken once more: nobody notices."""
+    register(patient_django_oauth_toolkit, origin, "client_secret_basic", settings)
+    person, grant = sign_in_here(origin, sign_in)
+    lose_the_answer(grant)
+
+    assert person.open(f"{origin}/other/").text.startswith("other page of ada")
+
+    assert (newest(grant).state, newest(grant).generation) == ("active", 1)
+
+
+def test_an_answer_that_was_lost_costs_one_redirect(
+    django_oauth_toolkit: Provider, origin: str, settings: Any
+) -> None:
+    """The session ends, and a sign-in without a page begins the next."""
+    register(django_oauth_toolkit, origin, "client_secret_basic", settings)
+    person, grant = sign_in_here(origin, sign_in)
+    lose_the_answer(grant)
+
+    page = person.open(f"{origin}/other/")
+
+    assert (newest(grant).state, newest(grant).ended) == ("dead", "invalid_grant")
+    assert page.url
+    assert SpatioToken.objects.count() >= 1
+
+
+def test_signing_out_revokes(either: Provider, origin: str, settings: Any) -> None:
+    """Both tokens are worth nothing there afterwards."""
+    client = register(either, origin, "client_secret_basic", settings)
+
+    check_signing_out(origin, sign_in, Calls(either), client, "POST /o/revoke_token/ Basic")

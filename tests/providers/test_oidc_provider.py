@@ -16,11 +16,19 @@ from tests.providers.process import Calls, Provider
 from tests.providers.steps import (
     METHODS,
     TAMPERINGS,
+    check_eight_at_the_expiry,
+    check_refreshing,
+    check_reuse,
+    check_signing_out,
     check_tampering,
     check_what_is_left,
+    expire,
+    lose_the_answer,
+    newest,
     nobody_is_here,
     register,
     registered_metadata,
+    sign_in_here,
 )
 from tests.test_browser import PATIENCE, chromium, strict_policy
 
@@ -112,6 +120,58 @@ def test_after_signing_out_the_provider_asks_again(
     page = person.submit(page, username="ada", password="correct horse")
 
     assert (page.url, page.text) == (f"{origin}/recent/", "recent")
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_tokens_are_refreshed(oidc_provider: Provider, origin: str, settings: Any, method: str) -> None:
+    """Twice in a row, each time with the newest refresh token: here one that is used again ends the grant."""
+    register(oidc_provider, origin, method, settings)
+    token = "POST /token Basic" if method == "client_secret_basic" else "POST /token"
+
+    check_refreshing(origin, sign_in, Calls(oidc_provider), token)
+
+
+def test_eight_at_the_expiry_make_one_refresh(oidc_provider: Provider, origin: str, settings: Any) -> None:
+    """Two would end the grant."""
+    register(oidc_provider, origin, "client_secret_basic", settings)
+
+    check_eight_at_the_expiry(origin, sign_in, Calls(oidc_provider), "POST /token Basic")
+
+
+def test_a_refresh_token_used_twice_ends_the_grant_and_this_session(
+    oidc_provider: Provider, origin: str, settings: Any
+) -> None:
+    """Whoever used it: the provider can't know."""
+    client = register(oidc_provider, origin, "client_secret_basic", settings)
+
+    check_reuse(origin, sign_in, client)
+
+
+def test_an_answer_that_was_lost_costs_one_sign_in(
+    oidc_provider: Provider, origin: str, settings: Any
+) -> None:
+    """Nothing that a client could cure; nothing but this session ends, and the next sign-in holds."""
+    register(oidc_provider, origin, "client_secret_basic", settings)
+    person, grant = sign_in_here(origin, sign_in)
+    lose_the_answer(grant)
+
+    page = person.open(f"{origin}/other/")
+
+    assert (newest(grant).state, newest(grant).ended) == ("dead", "invalid_grant")
+    # The provider took the consent back along with the grant, and asks for it again.
+    assert "The library asks" in page.text
+    assert person.submit(page, decision="allow").url == f"{origin}/other/"
+    again = SpatioToken.objects.latest("pk")
+    expire(again)
+    assert "other page of ada" in person.open(f"{origin}/other/").text
+    assert newest(again).generation == 1
+
+
+def test_signing_out_revokes(oidc_provider: Provider, origin: str, settings: Any) -> None:
+    """Both tokens are worth nothing there afterwards."""
+    client = register(oidc_provider, origin, "client_secret_basic", settings)
+
+    check_signing_out(origin, sign_in, Calls(oidc_provider), client, "POST /token/revocation Basic")
 
 
 @pytest.mark.browser

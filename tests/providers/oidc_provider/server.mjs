@@ -39,6 +39,8 @@ function configuration() {
     issueRefreshToken: async (ctx, client) => client.grantTypeAllowed('refresh_token'),
     jwks: { keys: [{ ...privateKey.export({ format: 'jwk' }), use: 'sig', alg: 'RS256', kid: 'first' }] },
     pkce: { required: () => true },
+    // By default only of public clients, and of old tokens. A token that was used once ends the grant.
+    rotateRefreshToken: true,
   };
 }
 
