@@ -207,13 +207,14 @@ class Visits:
         """Have that be due with the next visit: nothing, a ``look`` at the row, or a new ``token``."""
         if due == "nothing":
             return
-        from spatio_django import tokens
 
         if due == "token":
             from spatio_django.models import SpatioToken, from_now
 
             SpatioToken.objects.update(expires_ms=from_now(1), retry_at_ms=0)
-        tokens.memo.clear()
+        from spatio_django.memo import memo
+
+        memo.clear()
 
     def turn(self, name: str, page: str, signed_in: bool, due: str, count: int) -> list[float]:
         """Give the microseconds of the processor that each of *count* visits took."""

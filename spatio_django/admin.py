@@ -16,7 +16,7 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 
-from spatio_django import revocation, tokens
+from spatio_django import memo, revocation, tokens
 from spatio_django.maintenance import by_primary_key
 from spatio_django.models import (
     DatabaseNow,
@@ -198,7 +198,7 @@ class SpatioTokenAdmin(LookOnly):
             handles = dict(page)
             revocation.end_all(handles, "signed_out")
             for handle in handles.values():
-                tokens.memo.forget(handle)
+                memo.memo.forget(handle)
             signed_out = SpatioToken.objects.filter(pk__in=handles).select_related("account")
             self.note(request, signed_out, gettext("Signed out."))
             ended += len(handles)

@@ -15,7 +15,6 @@ class SpatioConfig(AppConfig):
 
     def ready(self) -> None:
         """Listen for what ends a grant, whoever does it, and add the system checks. No I/O."""
-        from django.contrib.auth import get_user_model
         from django.contrib.auth.signals import user_logged_out
         from django.core.checks import register
         from django.db.models.signals import post_delete, post_save, pre_delete
@@ -23,7 +22,7 @@ class SpatioConfig(AppConfig):
         from spatio_django import checks, tokens
 
         user_logged_out.connect(tokens.grant_signed_out, dispatch_uid="spatio_django.grant_signed_out")
-        post_save.connect(tokens.user_saved, sender=get_user_model(), dispatch_uid="spatio_django.user_saved")
+        post_save.connect(tokens.user_saved, dispatch_uid="spatio_django.user_saved")
         pre_delete.connect(
             tokens.grant_to_be_deleted,
             sender=self.get_model("SpatioToken"),

@@ -21,6 +21,7 @@ class Breaker:
         self._failures = 0
         self._pause = 0.0
         self._until = 0.0
+        self._probing = False
 
     def allows(self) -> bool:
         """Tell whether to ask. While it is open, one caller at a time is let through after each pause."""
@@ -30,18 +31,19 @@ class Breaker:
                 return True
             if now < self._until:
                 return False
-            self._until = now + PROBE
+            self._until, self._probing = now + PROBE, True
             return True
 
     def unused(self) -> None:
         """Note that the caller who was allowed did not ask after all."""
         with self._lock:
-            self._until = min(self._until, time.monotonic())
+            if self._probing:  # else there is nothing to leave to the next
+                self._until, self._probing = 0.0, False
 
     def succeeded(self) -> None:
         """Note that the provider answered, whatever it said."""
         with self._lock:
-            self._failures, self._pause, self._until = 0, 0.0, 0.0
+            self._failures, self._pause, self._until, self._probing = 0, 0.0, 0.0, False
 
     def failed(self, *, at_once: bool = False) -> None:
         """
@@ -51,6 +53,7 @@ class Breaker:
             at_once: Do not wait for more failures: the next request would fail like this one.
         """
         with self._lock:
+            self._probing = False
             self._failures = THRESHOLD if at_once else self._failures + 1
             if self._failures >= THRESHOLD:
                 self._pause = min(max(2 * self._pause, FIRST_PAUSE), LAST_PAUSE)

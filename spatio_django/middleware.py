@@ -12,8 +12,8 @@ from django.http import HttpRequest
 from django.http.response import HttpResponseBase, HttpResponseRedirect
 from django.shortcuts import resolve_url
 
-from spatio_django import links, revocation, tokens
-from spatio_django.exceptions import TokenUnavailable
+from spatio_django import links, revocation, tending, tokens
+from spatio_django.exceptions import SessionEnded, TokenUnavailable
 
 
 class SpatioMiddleware:
@@ -42,7 +42,7 @@ class SpatioMiddleware:
             return self._answer(request)
         cookie = self._prepare(request)
         if cookie:
-            tokens.tend(request, cookie)
+            tending.tend(request, cookie)
         response = self.get_response(request)
         assert isinstance(response, HttpResponseBase)  # noqa: S101 - for the type checker
         revocations = getattr(request, "spatio_revocations", ())
@@ -54,7 +54,7 @@ class SpatioMiddleware:
         cookie = self._prepare(request)
         if cookie:
             # Only when a look is due: an async view pays for no thread otherwise.
-            await tokens.atend(request, cookie)
+            await tending.atend(request, cookie)
         response = self.get_response(request)
         assert isinstance(response, Awaitable)  # noqa: S101 - for the type checker
         response = await response
@@ -71,21 +71,24 @@ class SpatioMiddleware:
                 "django.contrib.auth.middleware.AuthenticationMiddleware in MIDDLEWARE."
             )
         request.spatio = tokens.RequestAccess(request)  # type: ignore[attr-defined]
-        return tokens.session_due(request)
+        return tending.session_due(request)
 
     def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponseBase | None:
         """
         Answer for a view that asked for an access token and got none.
 
-        If the grant of this session is over, the person signs in again; if Spatio does not answer, a page
-        says so. A view that knows better catches the exception itself.
+        If the grant of this session is over, or can't be refreshed for want of a refresh token, the person
+        signs in again; if Spatio does not answer, a page says so. A view that knows better catches the
+        exception itself.
         """
         if not isinstance(exception, TokenUnavailable):
             return None
         from spatio_django import answers  # here: few requests need it
 
-        if exception is tokens.access(request).failure:
-            tokens.end_session(request, exception.code)
+        is_ours = exception is tokens.access(request).failure
+        if is_ours and isinstance(exception, SessionEnded):
+            tending.end_session(request, str(exception.context.get("reason", exception.code)))
+        if is_ours and (isinstance(exception, SessionEnded) or exception.code == "expired"):
             return HttpResponseRedirect(links.login_url(request.get_full_path()))
         return answers.unavailable(request, exception)
 

@@ -138,14 +138,14 @@ def authoritative(model: type[M]) -> models.QuerySet[M]:
 
 
 @contextmanager
-def writing(model: type[models.Model]) -> Iterator[str]:
+def writing(model: type[models.Model], *, using: str | None = None) -> Iterator[str]:
     """
     Begin a transaction that will write rows of *model*, and give the alias of their database.
 
     SQLite has one lock for writing, and a transaction that takes it after reading is refused at once if
     another one has it, whatever the timeout. Taken first, it is waited for.
     """
-    alias = router.db_for_write(model)
+    alias = using or router.db_for_write(model)
     with transaction.atomic(using=alias):
         if not connections[alias].features.has_select_for_update:
             key = model._meta.pk.attname
@@ -238,7 +238,19 @@ class GrantState(models.TextChoices):
     REVOKED = "revoked", _("signed out")
 
 
-class SpatioToken(models.Model):
+class Placed(models.Model):
+    """A row that knows where it is."""
+
+    class Meta:
+        abstract = True
+
+    @property
+    def alias(self) -> str:
+        """The database that this row is in, or will be: another thread may be routed to another one."""
+        return self._state.db or router.db_for_write(type(self))
+
+
+class SpatioToken(Placed):
     """
     One grant: what one sign-in gave.
 
@@ -247,6 +259,9 @@ class SpatioToken(models.Model):
 
     A grant is refreshed by whoever holds its lease, and what that brought is stored only over the generation
     that it was made from: see :mod:`spatio_django.refreshing`.
+
+    Columns that came later have a default in the database, too: hosts that still run the code from before go on
+    inserting rows.
     """
 
     account = models.ForeignKey(
@@ -260,15 +275,19 @@ class SpatioToken(models.Model):
     id_token_claims = models.JSONField(_("ID token claims"), default=dict)
     expires_ms = models.BigIntegerField(_("expires, ms since the epoch"), null=True)
     ttl_ms = models.BigIntegerField(_("life of an access token, ms"), null=True)
-    state = models.CharField(_("state"), max_length=8, choices=GrantState, default=GrantState.ACTIVE)
-    ended = models.CharField(_("why it ended"), max_length=32, default="", blank=True)
-    generation = models.BigIntegerField(_("times refreshed"), default=0)
-    lease_id = models.CharField(max_length=32, editable=False, default="")
-    lease_until_ms = models.BigIntegerField(editable=False, default=0)
-    retry_at_ms = models.BigIntegerField(_("not refreshed before, ms since the epoch"), default=0)
-    fails = models.PositiveIntegerField(_("failures in a row"), default=0)
-    in_doubt = models.BooleanField(_("refresh token may be used up"), default=False)
-    seen_ms = models.BigIntegerField(_("last seen, ms since the epoch"), default=0)
+    state = models.CharField(
+        _("state"), max_length=8, choices=GrantState, default=GrantState.ACTIVE, db_default="active"
+    )
+    ended = models.CharField(_("why it ended"), max_length=32, default="", db_default="", blank=True)
+    generation = models.BigIntegerField(_("times refreshed"), default=0, db_default=0)
+    lease_id = models.CharField(max_length=32, editable=False, default="", db_default="")
+    lease_until_ms = models.BigIntegerField(editable=False, default=0, db_default=0)
+    retry_at_ms = models.BigIntegerField(
+        _("not refreshed before, ms since the epoch"), default=0, db_default=0
+    )
+    fails = models.PositiveIntegerField(_("failures in a row"), default=0, db_default=0)
+    in_doubt = models.BooleanField(_("refresh token may be used up"), default=False, db_default=False)
+    seen_ms = models.BigIntegerField(_("last seen, ms since the epoch"), default=0, db_default=0)
     created_at = models.DateTimeField(_("signed in at"), auto_now_add=True)
 
     access_token = Encrypted("access_ciphertext", row="handle")
@@ -314,7 +333,7 @@ class SpatioToken(models.Model):
         return None if self.expires_ms is None else self.expires_ms / 1000 - self.now
 
 
-class PendingRevocation(models.Model):
+class PendingRevocation(Placed):
     """
     Tokens of a grant that is over here, until Spatio has heard of it (RFC 7009).
 

@@ -21,6 +21,7 @@ import logging
 import os
 import random
 import secrets
+import threading
 import time
 import zlib
 from concurrent.futures import Future
@@ -29,7 +30,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from asgiref.sync import sync_to_async
-from django.db import Error, connections, router
+from django.db import Error, connections
 from django.db.models import F
 from django.db.models.functions import Least
 
@@ -48,11 +49,12 @@ from spatio_django.exceptions import (
     Undecryptable,
 )
 from spatio_django.models import DatabaseNow, GrantState, SpatioToken, TokenQuerySet, from_now
+from spatio_django.oidc.client import REFRESH_TIMEOUT
 from spatio_django.oidc.responses import RefreshResponse
 from spatio_django.oidc.secret import Secret
 from spatio_django.provider import get_client
 from spatio_django.signals import grant_refreshed
-from spatio_django.threads import beside, in_test_case, in_transaction
+from spatio_django.threads import in_crew, in_test_case, in_transaction
 
 if TYPE_CHECKING:
     from spatio_django.oidc.client import Client
@@ -75,6 +77,8 @@ LEASE = 25.0
 WAIT = 12.0
 #: Seconds between looks at a row that another holds, at first and at most.
 FIRST_LOOK, LAST_LOOK = 0.025, 0.2
+#: Seconds of age up to which a refreshed token is not refreshed because an API refuses it.
+YOUNG = 10.0
 #: Seconds between attempts at most. It bounds how long an outage is felt after its end, and with the doubling
 #: from 2 on it means six attempts in a minute.
 LAST_PAUSE = 24.0
@@ -112,12 +116,16 @@ class Need:
         """Tell whether there is a reason to wait for somebody else."""
         return self.wait and not self.can_do_with(grant)
 
+    def refuses(self, grant: SpatioToken) -> bool:
+        """Tell whether its token is the one that was rejected."""
+        return self.rejected is not None and grant.access_token == self.rejected
+
     def _min_ttl(self, grant: SpatioToken) -> float:
         most = self.min_ttl if grant.ttl_ms is None else MAX_MIN_TTL * grant.ttl_ms / 1000
         return min(self.min_ttl, most)
 
     def _lasts(self, grant: SpatioToken, seconds: float) -> bool:
-        if self.rejected is not None and grant.access_token == self.rejected:
+        if self.refuses(grant):
             return False
         return grant.seconds_left is None or grant.seconds_left > seconds
 
@@ -142,21 +150,12 @@ def fresh(grant: SpatioToken, need: Need) -> SpatioToken:
         SessionEnded: ``invalid_grant``, ``signed_out``, ``other_identity``, ``other_issuer`` or
             ``undecryptable``: it is over.
         TokenUnavailable: ``unavailable``, ``busy``, ``database``, ``in_transaction``, ``not_registered`` or
-            ``expired``: perhaps later.
+            ``expired`` or ``rejected``: perhaps later.
     """
     try:
-        if need.is_met_by(grant):
-            return grant
-        return _flown(grant, need)
-    except SessionEnded:
-        raise
-    except Undecryptable as error:
-        # Spatio is not called: on a copy of the database, that would use up the original's refresh token.
-        raise SessionEnded(str(error), code=error.code) from None
-    except TokenUnavailable:
-        if need.can_do_with(grant):
-            return grant
-        raise
+        return grant if need.is_met_by(grant) else _flown(grant, need)
+    except SpatioError as error:
+        return _forgiven(error, grant, need)
 
 
 async def afresh(grant: SpatioToken, need: Need) -> SpatioToken:
@@ -167,41 +166,39 @@ async def afresh(grant: SpatioToken, need: Need) -> SpatioToken:
         SessionEnded, TokenUnavailable: As :func:`fresh`.
     """
     try:
-        if need.is_met_by(grant):
-            return grant
-    except Undecryptable as error:
+        return grant if need.is_met_by(grant) else await _aflown(grant, need)
+    except SpatioError as error:
+        return _forgiven(error, grant, need)
+
+
+def _forgiven(error: SpatioError, grant: SpatioToken, need: Need) -> SpatioToken:
+    """Give *grant* as it is if *error* does not matter that much, or raise it."""
+    if isinstance(error, Undecryptable):
+        # Spatio is not called: on a copy of the database, that would use up the original's refresh token.
         raise SessionEnded(str(error), code=error.code) from None
-    if await sync_to_async(in_test_case)(_alias()):
-        return await sync_to_async(fresh)(grant, need)
-    try:
-        refreshed = beside(partial(fresh, grant, need))
-    except RuntimeError:
-        raise _no_thread() from None
-    return await asyncio.shield(asyncio.wrap_future(refreshed))
+    if (
+        isinstance(error, TokenUnavailable)
+        and not isinstance(error, SessionEnded)
+        and need.can_do_with(grant)
+    ):
+        return grant
+    raise error
 
 
-#: Refreshes of this process that are under way, by grant. Others wait for what they bring.
-_flights: "dict[int, Future[SpatioToken]]" = {}
+#: Refreshes of this process that are under way, by the grant's handle. Others wait for what they bring.
+_flights: "dict[str, Future[SpatioToken]]" = {}
 
 
 def _flown(grant: SpatioToken, need: Need) -> SpatioToken:
     """Refresh *grant*, or wait for somebody in this process who does."""
-    if not grant.refresh_ciphertext:
-        raise TokenUnavailable("The access token is used up, and there is no refresh token.", code="expired")
-    alias = _alias()
-    aside = in_transaction(alias)
-    if aside and connections[alias].vendor == "sqlite":
-        # A second connection would wait for the first, which waits for us; and its commit would make the
-        # first one's next write fail.
-        raise TokenUnavailable(
-            "With SQLite, tokens are not refreshed inside a transaction.", code="in_transaction"
-        )
+    _require_hope(grant, need)
+    aside = _is_endangered(grant)
     gives_up = time.monotonic() + WAIT + 1
     while True:
         mine: Future[SpatioToken] = Future()
-        flight = _flights.setdefault(grant.pk, mine)
+        flight = _flights.setdefault(grant.handle, mine)
         if flight is mine:
-            return _aside(mine, grant, need) if aside else _lead(mine, grant, need)
+            return _result(_departed(mine, grant, need), LEASE) if aside else _lead(mine, grant, need)
         if need.can_do_with(grant):
             return grant
         if not need.wait or time.monotonic() >= gives_up:
@@ -215,15 +212,75 @@ def _flown(grant: SpatioToken, need: Need) -> SpatioToken:
             return grant
 
 
-def _aside(mine: "Future[SpatioToken]", grant: SpatioToken, need: Need) -> SpatioToken:
-    """Lead in another thread. The transaction here may not see what it stores, so what it gives counts."""
+async def _aflown(grant: SpatioToken, need: Need) -> SpatioToken:
+    _require_hope(grant, need)
+    if await sync_to_async(in_test_case)(grant.alias):  # only that thread sees the rows
+        return await sync_to_async(_flown)(grant, need)
+    gives_up = time.monotonic() + WAIT + 1
+    while True:
+        mine: Future[SpatioToken] = Future()
+        flight = _flights.setdefault(grant.handle, mine)
+        if flight is mine:
+            return await _aresult(_departed(mine, grant, need), LEASE)
+        if need.can_do_with(grant):
+            return grant
+        if not need.wait or time.monotonic() >= gives_up:
+            raise _busy()
+        try:
+            grant = await _aresult(flight, gives_up - time.monotonic())
+        except TokenUnavailable as error:
+            if error.code != "busy":
+                raise
+        if need.can_do_with(grant):
+            return grant
+
+
+def _require_hope(grant: SpatioToken, need: Need) -> None:
+    """
+    Return if a refresh can help.
+
+    Raises:
+        TokenUnavailable: ``expired``, ``rejected``.
+    """
+    if not grant.refresh_ciphertext:
+        raise TokenUnavailable("The access token is used up, and there is no refresh token.", code="expired")
+    left = grant.seconds_left
+    age = None if left is None or grant.ttl_ms is None else grant.ttl_ms / 1000 - left
+    if grant.generation and age is not None and age < YOUNG and need.refuses(grant):
+        # Another one would not be better: the API wants something else. Each call would use one up.
+        raise TokenUnavailable("An API refuses a token that was just refreshed.", code="rejected")
+
+
+def _is_endangered(grant: SpatioToken) -> bool:
+    """
+    Tell whether this thread must not refresh *grant* itself.
+
+    In a transaction, a rollback would lose the successor; in the main thread, a signal's exception would (a
+    job's time limit).
+
+    Raises:
+        TokenUnavailable: ``in_transaction``.
+    """
+    alias = grant.alias
+    if connections[alias].vendor != "sqlite":
+        in_main_thread = threading.current_thread() is threading.main_thread()
+        return in_transaction(alias) or (in_main_thread and not in_test_case(alias))
+    if in_transaction(alias):
+        # A second connection would wait for the first, which waits for us; and its commit would make the
+        # first one's next write fail.
+        raise TokenUnavailable(
+            "With SQLite, tokens are not refreshed inside a transaction.", code="in_transaction"
+        )
+    return False  # one connection: another would wait for what this one reads
+
+
+def _departed(mine: "Future[SpatioToken]", grant: SpatioToken, need: Need) -> "Future[SpatioToken]":
+    """Lead in another thread. A transaction here may not see what it stores, so what it gives counts."""
     try:
-        flight = beside(partial(_lead, mine, grant, need))
+        return in_crew(partial(_lead, mine, grant, need, own_thread=True))
     except RuntimeError:
-        del _flights[grant.pk]
-        mine.set_exception(_busy())
-        raise _no_thread() from None
-    return _result(flight, LEASE)
+        _land(mine, grant, _no_thread())
+        return mine
 
 
 def _result(flight: "Future[SpatioToken]", seconds: float) -> SpatioToken:
@@ -232,30 +289,52 @@ def _result(flight: "Future[SpatioToken]", seconds: float) -> SpatioToken:
     except TimeoutError:
         raise _busy() from None
     except TokenUnavailable as error:
-        # A copy: a traceback belongs to one thread.
-        raise type(error)(str(error), code=error.code) from None
+        raise _copy(error) from None
 
 
-def _lead(flight: "Future[SpatioToken]", grant: SpatioToken, need: Need) -> SpatioToken:
+async def _aresult(flight: "Future[SpatioToken]", seconds: float) -> SpatioToken:
+    try:
+        # Shielded: whoever goes away does not take the flight along.
+        return await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(flight)), max(seconds, 0.0))
+    except TimeoutError:
+        raise _busy() from None
+    except TokenUnavailable as error:
+        raise _copy(error) from None
+
+
+def _copy(error: TokenUnavailable) -> TokenUnavailable:
+    """Give an equal error: a traceback belongs to one thread."""
+    return type(error)(str(error), code=error.code, **error.context)
+
+
+def _lead(
+    flight: "Future[SpatioToken]", grant: SpatioToken, need: Need, *, own_thread: bool = False
+) -> SpatioToken:
     """Do the work that others of this process wait for."""
     try:
+        if own_thread:  # without this, sites that have it off would never see what is stored
+            connections[grant.alias].set_autocommit(True)
         result, is_new = _advance(grant, need)
     except Error:
         logger.exception("The database failed around a refresh.")
         failure = TokenUnavailable("The database can't be used.", code="database")
-        del _flights[grant.pk]
-        flight.set_exception(failure)
+        _land(flight, grant, failure)
         raise failure from None
     except BaseException as error:
-        del _flights[grant.pk]
         # What only concerns this caller (an interrupt, a fault of the site's) has the others try themselves.
-        flight.set_exception(error if isinstance(error, SpatioError) else _busy())
+        _land(flight, grant, error if isinstance(error, SpatioError) else _busy())
         raise
-    del _flights[grant.pk]
+    _flights.pop(grant.handle, None)
     flight.set_result(result)
     if is_new:  # told when others can have it: a receiver may ask for the token
         _tell(result)
     return result
+
+
+def _land(flight: "Future[SpatioToken]", grant: SpatioToken, error: SpatioError) -> None:
+    """Let those who wait know that nothing came of it."""
+    _flights.pop(grant.handle, None)
+    flight.set_exception(error)
 
 
 def _advance(grant: SpatioToken, need: Need) -> tuple[SpatioToken, bool]:
@@ -298,7 +377,7 @@ def _no_thread() -> TokenUnavailable:
 
 def _reread(grant: SpatioToken) -> SpatioToken:
     """Read the row again, from where it is written."""
-    again = _rows().with_clock().select_related("account__user").filter(pk=grant.pk).first()
+    again = _row(grant).with_clock().select_related("account__user").first()
     if again is None or again.state != GrantState.ACTIVE:
         reason = again.ended if again else "deleted"
         code = reason if reason in {"invalid_grant", "other_identity"} else "signed_out"
@@ -318,9 +397,11 @@ def _attempt(grant: SpatioToken, need: Need) -> SpatioToken | None:
     refresh_token = grant.refresh_token
     assert refresh_token is not None  # noqa: S101 - asked before: for the type checker
     breaker = _breaker(grant.client_id)
+    if not breaker.allows():
+        raise TokenUnavailable("Spatio does not answer right now.", code="unavailable")
     # What may take long comes before the claim.
-    client = get_client()
     try:
+        client = get_client()
         client.metadata()
         registered = registration.of_client(grant.client_id)
     except (ProviderUnavailable, ProtocolViolation) as error:
@@ -331,15 +412,14 @@ def _attempt(grant: SpatioToken, need: Need) -> SpatioToken | None:
         _log_failure(grant, error)
         registered = None
     if registered is None:
+        breaker.unused()
         raise TokenUnavailable("The client of this grant is not registered.", code="not_registered")
-    if not breaker.allows():
-        raise TokenUnavailable("Spatio does not answer right now.", code="unavailable")
     lease, claimed_at = secrets.token_hex(16), time.monotonic()
     try:
         is_ours = _claim(grant, lease)
     except Error as error:
         logger.warning("A refresh could not be claimed: %s", type(error).__name__)
-        _mend()
+        _mend(grant)
         breaker.unused()
         if need.waits_with(grant):
             return None
@@ -347,22 +427,19 @@ def _attempt(grant: SpatioToken, need: Need) -> SpatioToken | None:
     if not is_ours:
         breaker.unused()
         return None
-    send_by = claimed_at + SEND_WITHIN
-    asked_at = time.monotonic()
     try:
-        answer = _ask(client, registered, refresh_token, send_by)
+        answer = _ask(client, registered, refresh_token, claimed_at)
     except SpatioError as error:
         _note(breaker, client, error)
         _failed(grant, lease, error, spare=need.can_do_with(grant))
         return None
     breaker.succeeded()
-    return _store(grant, answer, client=client, asked_at=asked_at)
+    return _store(grant, answer, client=client, claimed_at=claimed_at)
 
 
 def _claim(grant: SpatioToken, lease: str) -> bool:
     """Put a lease on the row; ``False`` if it is not ours, and if this fails, we can't know."""
-    free = _rows().filter(
-        pk=grant.pk,
+    free = _row(grant).filter(
         generation=grant.generation,
         state=GrantState.ACTIVE,
         retry_at_ms__lte=DatabaseNow(),
@@ -375,36 +452,34 @@ def _claim(grant: SpatioToken, lease: str) -> bool:
     return bool(free.update(**values))
 
 
-def _mend() -> None:
-    """Leave a connection that failed to whoever comes next as a new one."""
-    connection = connections[_alias()]
-    if not connection.in_atomic_block:
-        connection.close()
+def _mend(grant: SpatioToken) -> None:
+    """Leave a connection that broke to whoever comes next as a new one."""
+    connections[grant.alias].close_if_unusable_or_obsolete()
 
 
 def _ask(
-    client: "Client", registered: registration.Registration, token: Secret, send_by: float
+    client: "Client", registered: registration.Registration, token: Secret, claimed_at: float
 ) -> RefreshResponse:
     """
     Send the refresh token.
 
     A second time only if Spatio does not take the client's credentials, which another process has renewed: a
-    client that failed to authenticate has used nothing up (RFC 6749 §5.2).
+    client that failed to authenticate has used nothing up (RFC 6749 §5.2). Both within the time of one.
     """
+    send_by = claimed_at + SEND_WITHIN
     try:
         return client.refresh(registered.credentials, token, send_by=send_by)
     except ProviderRefused as error:
         renewed = registration.renewed(registered) if error.code == "invalid_client" else None
         if renewed is None:
             raise
-    return client.refresh(renewed.credentials, token, send_by=send_by)
+    left = claimed_at + REFRESH_TIMEOUT - time.monotonic()
+    return client.refresh(renewed.credentials, token, send_by=send_by, timeout=left)
 
 
 def _note(breaker: Breaker, client: "Client", error: SpatioError) -> None:
     """Let the process know what one call told about the provider."""
-    if error.code == "late":
-        breaker.unused()
-    elif isinstance(error, ProviderUnavailable | ProtocolViolation):
+    if isinstance(error, ProviderUnavailable | ProtocolViolation):
         breaker.failed()
         client.doubt_metadata()
     elif error.code in OPERATOR_ERRORS or isinstance(error, ConfigurationError):
@@ -427,13 +502,20 @@ def _failed(grant: SpatioToken, lease: str, error: SpatioError, *, spare: bool) 
     status = error.context.get("status")
     if error.code == "invalid_grant" and isinstance(error, ProviderRefused) and status in {400, 401}:
         # No row: somebody has refreshed it meanwhile, or ended it. What is there counts.
-        if revocation.mark_ended(grant, "invalid_grant", using=_alias(), state=GrantState.DEAD):
+        if revocation.mark_ended(grant, "invalid_grant", state=GrantState.DEAD):
+            logger.info(
+                "Spatio refused a refresh token.",
+                extra={
+                    "spatio": {
+                        "event": "invalid_grant",
+                        "account": grant.account_id,
+                        # A crash or an outage may have used it up, and not the person have ended the grant.
+                        "in_doubt": grant.in_doubt or bool(grant.lease_id),
+                    }
+                },
+            )
             revocation.announce(grant)
             raise SessionEnded("Spatio has ended the grant.", code="invalid_grant")
-        return
-    ours = _rows().filter(pk=grant.pk, lease_id=lease)
-    if error.code == "late":
-        ours.update(lease_id="")
         return
     _log_failure(grant, error)
     was_sent = not isinstance(error, ConfigurationError) and error.context.get("sent", True)
@@ -445,8 +527,9 @@ def _failed(grant: SpatioToken, lease: str, error: SpatioError, *, spare: bool) 
     if ambiguous and spare and grant.seconds_left is not None:
         # It may be used up. There is no hurry to find out while its access token is good; one that an API
         # has refused is not, however long it would live.
-        pause = max(pause, grant.seconds_left / 2)
-    ours.update(
+        pause = max(pause, min(grant.seconds_left, window(grant)) / 2)
+    grant.retry_at_ms = int(1000 * (grant.now + pause))  # for who decides when to look again
+    _row(grant).filter(lease_id=lease).update(
         lease_id="",
         retry_at_ms=from_now(pause),
         fails=fails,
@@ -456,7 +539,7 @@ def _failed(grant: SpatioToken, lease: str, error: SpatioError, *, spare: bool) 
 
 
 def _store(
-    grant: SpatioToken, answer: RefreshResponse, *, client: "Client", asked_at: float
+    grant: SpatioToken, answer: RefreshResponse, *, client: "Client", claimed_at: float
 ) -> SpatioToken | None:
     """Keep what a refresh brought, then judge it; ``None`` if the row has to be looked at again."""
     ttl_ms = grant.ttl_ms if answer.expires_in is None else answer.expires_in * 1000
@@ -476,7 +559,7 @@ def _store(
         values["refresh_ciphertext"] = successor.refresh_ciphertext
     if answer.scope:
         values["scope"] = " ".join(answer.scope)
-    if not _stored(grant, values, asked_at=asked_at):
+    if not _stored(grant, values, claimed_at=claimed_at):
         try:
             _reread(grant)
         except SessionEnded:
@@ -489,10 +572,9 @@ def _store(
             )
             raise
         return None
-    refreshed = _reread(grant)
     if answer.id_token:
-        _judge(refreshed, answer.id_token, client)
-    return refreshed
+        _judge(grant, answer.id_token, client)
+    return _reread(grant)
 
 
 def _tell(grant: SpatioToken) -> None:
@@ -508,14 +590,14 @@ def _tell(grant: SpatioToken) -> None:
     )
 
 
-def _stored(grant: SpatioToken, values: dict[str, Any], *, asked_at: float) -> bool:
+def _stored(grant: SpatioToken, values: dict[str, Any], *, claimed_at: float) -> bool:
     """Write *values* over the generation they were made from, whatever it takes."""
     gives_up, pause = time.monotonic() + STORE_WITHIN, 0.05
-    ours = _rows().filter(pk=grant.pk, generation=grant.generation, state=GrantState.ACTIVE)
+    ours = _row(grant).filter(generation=grant.generation, state=GrantState.ACTIVE)
     while True:
         ttl_ms = values["ttl_ms"]
         # Counted from before the question: how long the answer took is not known better.
-        age = time.monotonic() - asked_at
+        age = time.monotonic() - claimed_at
         # And from the claim at the latest: a statement's "now" may be after a long wait for locks.
         expires_ms = None
         if ttl_ms is not None:
@@ -528,7 +610,7 @@ def _stored(grant: SpatioToken, values: dict[str, Any], *, asked_at: float) -> b
                 logger.critical("A refresh token was lost: it could not be stored.")
                 raise
             logger.warning("Storing a refreshed grant is tried again: %s", type(error).__name__)
-        _mend()
+        _mend(grant)
         time.sleep(pause)
         pause = min(2 * pause, 1.0)
 
@@ -549,7 +631,7 @@ def _judge(grant: SpatioToken, id_token: Secret, client: "Client") -> None:
             extra={"spatio": {"event": "other_identity", "account": grant.account_id, "code": error.code}},
         )
         try:
-            revocation.end(grant.pk, "other_identity")
+            revocation.end(grant.pk, "other_identity", using=grant.alias)
         except Error:
             logger.exception("A grant that must end could not be ended.")
         raise SessionEnded("A refreshed ID token is about somebody else.", code="other_identity") from None
@@ -589,12 +671,8 @@ def _breaker(client_id: str) -> Breaker:
     return _breakers.setdefault((conf.SPATIO_ISSUER, client_id), Breaker())
 
 
-def _alias() -> str:
-    return router.db_for_write(SpatioToken)
-
-
-def _rows() -> TokenQuerySet:
-    return SpatioToken.objects.using(_alias())
+def _row(grant: SpatioToken) -> TokenQuerySet:
+    return SpatioToken.objects.using(grant.alias).filter(pk=grant.pk, handle=grant.handle)
 
 
 def reset() -> None:

@@ -17,9 +17,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, wait
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from django.db import Error, router
+from django.db import Error, OperationalError, close_old_connections, router
 
 from spatio_django import registration
 from spatio_django.conf import conf
@@ -30,14 +30,16 @@ from spatio_django.models import (
     PendingRevocation,
     SpatioAccount,
     SpatioToken,
-    authoritative,
     from_now,
     writing,
 )
 from spatio_django.oidc.secret import Secret
 from spatio_django.provider import get_client
 from spatio_django.signals import grant_ended
-from spatio_django.threads import beside, in_test_case, when_committed
+from spatio_django.threads import beside, in_test_case, in_transaction, when_committed
+
+if TYPE_CHECKING:
+    from django.db.models import QuerySet
 
 logger = logging.getLogger("spatio_django")
 
@@ -61,7 +63,7 @@ DISTRUST = frozenset({"signed_out_everywhere", "deactivated", "other_identity"})
 #: Seconds that a person waits for revocations, all together.
 PATIENCE = 3.0
 #: Seconds for one call: a refresh token and an access token fit into the patience.
-TIMEOUT = 2.0
+TIMEOUT = 1.4
 #: Seconds for which nobody else tries the same one.
 CLAIM = 60.0
 #: Seconds between attempts, at first and at most.
@@ -70,7 +72,7 @@ FIRST_PAUSE, LAST_PAUSE = 60.0, 3600.0
 MAX_FAILS = 340
 
 
-def end(grant_id: int, reason: str, *, delete: bool = False) -> bool:
+def end(grant_id: int, reason: str, *, delete: bool = False, using: str | None = None) -> bool:
     """
     End a grant here, and queue its tokens to be revoked; then try to, once the transaction is committed.
 
@@ -78,14 +80,22 @@ def end(grant_id: int, reason: str, *, delete: bool = False) -> bool:
         grant_id: Primary key.
         reason: One of :data:`REASONS`.
         delete: Nothing needs to know any more that there was one.
+        using: The grant's database, where it is known.
 
     Returns:
         Whether it was still active.
     """
-    return bool(end_all([grant_id], reason, delete=delete))
+    return bool(end_all([grant_id], reason, delete=delete, using=using))
 
 
-def end_all(grant_ids: Iterable[int], reason: str, *, delete: bool = False, later: bool = False) -> list[int]:
+def end_all(
+    grant_ids: Iterable[int],
+    reason: str,
+    *,
+    delete: bool = False,
+    later: bool = False,
+    using: str | None = None,
+) -> list[int]:
     """
     End grants as :func:`end` does, in one transaction.
 
@@ -95,35 +105,48 @@ def end_all(grant_ids: Iterable[int], reason: str, *, delete: bool = False, late
     Returns:
         The primary keys of what is queued now.
     """
-    queued: list[int] = []
+    ids = list(grant_ids)
+    try:
+        over, queued = _ended(ids, reason, delete=delete, using=using)
+    except OperationalError:
+        # The victim of a deadlock. A transaction around us is lost; without one, it works the next time.
+        if in_transaction(using or router.db_for_write(SpatioToken)):
+            raise
+        over, queued = _ended(ids, reason, delete=delete, using=using)
+    for grant in over:
+        announce(grant)
+    for pending in () if later else queued:
+        attempt_when_committed(pending)
+    return [pending.pk for pending in queued]
+
+
+def _ended(
+    ids: list[int], reason: str, *, delete: bool, using: str | None
+) -> tuple[list[SpatioToken], list[PendingRevocation]]:
+    """Give the grants that were still active, and what is queued of them."""
+    queued: list[PendingRevocation] = []
     over: list[SpatioToken] = []
-    with writing(SpatioToken) as alias:
+    with writing(SpatioToken, using=using) as alias:
         # Locked, so that a refresh is stored before we read, or finds the grant ended.
-        rows = SpatioToken.objects.using(alias).select_for_update().filter(pk__in=list(grant_ids))
+        rows = SpatioToken.objects.using(alias).select_for_update().filter(pk__in=ids)
         grants = list(rows.order_by("pk"))
-        accounts = authoritative(SpatioAccount).in_bulk({grant.account_id for grant in grants})
+        accounts = SpatioAccount.objects.using(alias).in_bulk({grant.account_id for grant in grants})
         for grant in grants:
             grant.account = accounts[grant.account_id]
             if grant.state == GrantState.ACTIVE:
                 pending = queue(grant, reason)
                 queued += [pending] if pending else []
-                if mark_ended(grant, reason, using=alias):
+                if mark_ended(grant, reason):
                     over.append(grant)
             if delete:
                 grant.delete(using=alias)
-    for grant in over:
-        announce(grant)
-    for pending in () if later else queued:
-        attempt_when_committed(pending)
-    return queued
+    return over, queued
 
 
-def mark_ended(
-    grant: SpatioToken, reason: str, *, using: str, state: GrantState = GrantState.REVOKED
-) -> bool:
+def mark_ended(grant: SpatioToken, reason: str, *, state: GrantState = GrantState.REVOKED) -> bool:
     """Take the tokens out of *grant*, if its row is active still and of that generation, and say why."""
-    rows = SpatioToken.objects.using(using).filter(
-        pk=grant.pk, generation=grant.generation, state=GrantState.ACTIVE
+    rows = SpatioToken.objects.using(grant.alias).filter(
+        pk=grant.pk, handle=grant.handle, generation=grant.generation, state=GrantState.ACTIVE
     )
     if not rows.update(state=state, ended=reason, access_ciphertext="", refresh_ciphertext="", lease_id=""):
         return False
@@ -133,7 +156,7 @@ def mark_ended(
 
 def announce(grant: SpatioToken) -> None:
     """Tell the log and the site that *grant* is over, once the transaction is committed."""
-    when_committed(router.db_for_write(SpatioToken), partial(_tell, grant.account, grant.scopes, grant.ended))
+    when_committed(grant.alias, partial(_tell, grant.account, grant.scopes, grant.ended))
 
 
 def _tell(account: SpatioAccount, scopes: frozenset[str], reason: str) -> None:
@@ -145,14 +168,11 @@ def _tell(account: SpatioAccount, scopes: frozenset[str], reason: str) -> None:
     grant_ended.send_robust(sender=SpatioToken, account=account, scopes=scopes, reason=reason)
 
 
-def queue(grant: SpatioToken, reason: str) -> int | None:
+def queue(grant: SpatioToken, reason: str) -> PendingRevocation | None:
     """
-    Queue the tokens of *grant*.
+    Queue the tokens of *grant*, in its database; give the queue's row, or ``None`` if nothing is to revoke.
 
     Tokens that can't be decrypted are not: on a copy of another site's database they are not ours to revoke.
-
-    Returns:
-        The primary key of the queue's row; ``None`` if there is nothing to revoke.
     """
     try:
         refresh_token, access_token = grant.refresh_token, grant.access_token
@@ -175,7 +195,7 @@ def queue_tokens(
     access_token: Secret | None,
     expires_ms: Any,
     reason: str,
-) -> int | None:
+) -> PendingRevocation | None:
     """Queue tokens that belong, or would have belonged, to *grant*; as :func:`queue`."""
     pending = PendingRevocation(
         issuer=grant.account.issuer, client_id=grant.client_id, reason=reason, access_expires_ms=expires_ms
@@ -183,8 +203,8 @@ def queue_tokens(
     pending.refresh_token, pending.access_token = refresh_token, access_token
     if not (pending.refresh_ciphertext or pending.access_ciphertext):
         return None
-    pending.save(using=router.db_for_write(PendingRevocation), force_insert=True)
-    return int(pending.pk)
+    pending.save(using=grant.alias, force_insert=True)
+    return pending
 
 
 def discard(
@@ -206,18 +226,18 @@ def discard(
         attempt_when_committed(pending)
 
 
-def attempt_when_committed(pending_id: int) -> None:
+def attempt_when_committed(pending: PendingRevocation) -> None:
     """Try to revoke once the transaction is committed: what is rolled back was not ended."""
-    alias = router.db_for_write(PendingRevocation)
+    pending_id, alias = pending.pk, pending.alias
     waiting = _listeners.futures
 
     def committed() -> None:
         if in_test_case(alias):  # nobody else can see the row
-            attempt(pending_id)
+            attempt(pending_id, using=alias)
             return
-        future = _outbox.submit(pending_id)
+        future = _outbox.submit(partial(attempt, pending_id, using=alias))
         if waiting is None:
-            _outbox.wait_for(future)
+            _waiter.wait_for(future)
         else:
             waiting.append(future)
 
@@ -260,31 +280,31 @@ class _Outbox:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._entries: deque[tuple[int, Future[bool]]] = deque()
+        self._entries: deque[tuple[Callable[[], bool], Future[bool]]] = deque()
         self._running = 0
-        self._busy_since = 0.0
 
-    def submit(self, pending_id: int) -> "Future[bool]":
-        """Try to revoke what is queued in that row."""
+    def submit(self, work: Callable[[], bool]) -> "Future[bool]":
+        """Do *work* soon. What can't be done is left to maintenance: then the result is ``False``."""
         future: Future[bool] = Future()
+        future.set_running_or_notify_cancel()
         with self._lock:
-            self._entries.append((pending_id, future))
-            if self._running == 0:
-                self._busy_since = time.monotonic()
+            self._entries.append((work, future))
             start = self._running < self.THREADS
             self._running += start
         if start:
             try:
                 beside(self._run, daemon=True)
-            except RuntimeError:  # maintenance does it
+            except RuntimeError:
                 with self._lock:
                     self._running -= 1
+                    nobody_else = self._running == 0
+                if nobody_else:
+                    self._give_up()
         return future
 
-    def wait_for(self, future: "Future[bool]") -> None:
-        """Wait, unless others have waited here long enough: thousands that are deleted wait once in all."""
-        left = self._busy_since + PATIENCE - time.monotonic()
-        wait([future], timeout=max(left, 0))
+    def _give_up(self) -> None:
+        while self._entries:
+            self._entries.popleft()[1].set_result(False)
 
     def _run(self) -> None:
         while True:
@@ -292,28 +312,54 @@ class _Outbox:
                 if not self._entries:
                     self._running -= 1
                     return
-                pending_id, future = self._entries.popleft()
+                work, future = self._entries.popleft()
             try:
-                future.set_result(attempt(pending_id))
-            except BaseException as error:
+                done = work()
+            except Exception:
                 logger.exception("A revocation could not be tried.")
-                future.set_exception(error)
+                done = False
+            future.set_result(done)
+            close_old_connections()  # one that broke must not fail the others
 
 
 _outbox = _Outbox()
 
 
-def attempt(pending_id: int, *, failed: Callable[[SpatioError], object] | None = None) -> bool:
+class _Waiter(threading.local):
+    """The patience of one thread: who deletes thousands waits once in all."""
+
+    _until = _last = 0.0  # monotonic seconds
+
+    def wait_for(self, future: "Future[bool]") -> None:
+        """Wait, unless this thread did so just now for as long as a person would."""
+        now = time.monotonic()
+        if now - self._last > 1:
+            self._until = now + PATIENCE
+        wait([future], timeout=max(self._until - now, 0))
+        self._last = time.monotonic()
+
+
+_waiter = _Waiter()
+
+
+def attempt(
+    pending_id: int,
+    *,
+    failed: Callable[[SpatioError], object] | None = None,
+    using: str | None = None,
+) -> bool:
     """
     Revoke what is queued in that row, unless somebody else is at it, or it is not time yet.
 
     Args:
         failed: Called with the error if it has to be tried again.
+        using: The row's database, where it is known.
 
     Returns:
         Whether the row is done with.
     """
-    rows = authoritative(PendingRevocation).filter(pk=pending_id)
+    alias = using or router.db_for_write(PendingRevocation)
+    rows = PendingRevocation.objects.using(alias).filter(pk=pending_id)
     # One at a time; the claim lapses, should this process end now.
     if not rows.filter(retry_at_ms__lte=DatabaseNow()).update(retry_at_ms=from_now(CLAIM)):
         return False
@@ -355,7 +401,7 @@ def revoke(pending: PendingRevocation) -> None:
     if refresh_token:
         client.revoke(registered.credentials, refresh_token, timeout=TIMEOUT)
         pending.refresh_token = None
-        authoritative(PendingRevocation).filter(pk=pending.pk).update(refresh_ciphertext="")
+        _row(pending).update(refresh_ciphertext="")
     expired = pending.access_expires_ms is not None and pending.access_expires_ms <= vars(pending)["now_ms"]
     if access_token and not expired:
         client.revoke(registered.credentials, access_token, timeout=TIMEOUT)
@@ -365,14 +411,16 @@ def postpone(pending: PendingRevocation, error: SpatioError) -> None:
     """Try again later, when the provider said so, or later each time."""
     asked = error.retry_after if isinstance(error, ProviderUnavailable) else None
     pause = min(FIRST_PAUSE * 2 ** min(pending.fails, 10), LAST_PAUSE) * random.uniform(0.8, 1.2)  # noqa: S311
-    authoritative(PendingRevocation).filter(pk=pending.pk).update(
-        retry_at_ms=from_now(max(pause, asked or 0.0)), fails=pending.fails + 1
-    )
+    _row(pending).update(retry_at_ms=from_now(max(pause, asked or 0.0)), fails=pending.fails + 1)
     logger.warning(
         "Tokens could not be revoked yet: %s",
         error,
         extra={"spatio": {"event": "revocation_postponed", "code": error.code, **error.context}},
     )
+
+
+def _row(pending: PendingRevocation) -> "QuerySet[PendingRevocation]":
+    return PendingRevocation.objects.using(pending.alias).filter(pk=pending.pk)
 
 
 def forget_threads() -> None:

@@ -1,13 +1,19 @@
 """Work beside the caller: in a thread of its own, with database connections of its own."""
 
+import os
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import copy_context
+from functools import partial
 from typing import TypeVar
 
 from django.db import connections, transaction
 
 T = TypeVar("T")
+
+#: Threads of a process that :func:`in_crew` has, and so database connections beside those of the requests.
+CREW = 16
 
 
 def in_transaction(alias: str) -> bool:
@@ -31,8 +37,13 @@ def in_test_case(alias: str) -> bool:
 
 
 def when_committed(alias: str, work: Callable[[], None]) -> None:
-    """Do *work* when the transaction around us is committed, if there is one; never if it is rolled back."""
-    if in_test_case(alias):
+    """
+    Do *work* when the transaction around us is committed, if there is one; never if it is rolled back.
+
+    Without autocommit nobody can tell when that is: then it is done at once.
+    """
+    connection = connections[alias]
+    if in_test_case(alias) or not (connection.in_atomic_block or connection.get_autocommit()):
         work()
     else:
         transaction.on_commit(work, using=alias, robust=True)
@@ -55,16 +66,48 @@ def beside(work: Callable[[], T], *, daemon: bool = False) -> "Future[T]":
     """
     future: Future[T] = Future()
     future.set_running_or_notify_cancel()
+    task = _prepared(work)
 
     def run() -> None:
         try:
-            result = work()
+            result = task()
         except BaseException as error:  # noqa: BLE001 - handed on
             future.set_exception(error)
         else:
             future.set_result(result)
-        finally:
-            connections.close_all()
 
     threading.Thread(target=run, name="spatio-beside", daemon=daemon).start()
     return future
+
+
+def in_crew(work: Callable[[], T]) -> "Future[T]":
+    """
+    Do *work* in one of a few threads, as soon as one is free; the process does not end before.
+
+    Else many requests at once would each take a database connection more.
+
+    Returns:
+        As :func:`beside`.
+
+    Raises:
+        RuntimeError: As :func:`beside`.
+    """
+    pid = os.getpid()  # a forked process has none of the threads
+    crew = _crews.get(pid) or _crews.setdefault(pid, ThreadPoolExecutor(CREW, "spatio-crew"))
+    return crew.submit(_prepared(work))
+
+
+_crews: dict[int, ThreadPoolExecutor] = {}
+
+
+def _prepared(work: Callable[[], T]) -> Callable[[], T]:
+    """Let *work* see what the caller's code sees by context, such as which tenant it is for."""
+    return partial(copy_context().run, _closing_connections, work)
+
+
+def _closing_connections(work: Callable[[], T]) -> T:
+    # Before anybody hears of the result: they may want to be alone with the database then.
+    try:
+        return work()
+    finally:
+        connections.close_all()

@@ -1,36 +1,38 @@
 """Stored grants over time: kept at sign-in, used by ``request.spatio``, ended at sign-out."""
 
 import asyncio
-import hashlib
 import logging
-import secrets
-import time
 from abc import ABC, abstractmethod
 from collections.abc import Collection
 from concurrent.futures import Future
-from functools import partial
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, cast
 
 from asgiref.sync import sync_to_async
-from django.conf import settings
 from django.contrib import auth
-from django.contrib.sessions.backends.base import SessionBase
+from django.contrib.auth import get_user_model
 from django.core.exceptions import ImproperlyConfigured
 from django.db import DatabaseError, router
 from django.http import HttpRequest
-from django.middleware.csrf import CSRF_SESSION_KEY
 from django.utils import timezone
 from django.utils.functional import cached_property
 
 from spatio_django import links, revocation
 from spatio_django.conf import conf
-from spatio_django.exceptions import ConfigurationError, SessionEnded, TokenUnavailable, Undecryptable
+from spatio_django.exceptions import (
+    ConfigurationError,
+    LoginRefused,
+    SessionEnded,
+    TokenUnavailable,
+    Undecryptable,
+)
+from spatio_django.memo import memo
 from spatio_django.models import GrantState, SpatioAccount, SpatioToken, authoritative, from_now
 from spatio_django.oidc.id_token import LEEWAY
 from spatio_django.oidc.secret import Secret
 from spatio_django.oidc.urls import is_loopback
-from spatio_django.refreshing import Need, afresh, fresh, window
-from spatio_django.threads import beside
+from spatio_django.refreshing import Need, afresh, fresh
+from spatio_django.threads import beside, in_test_case
 
 if TYPE_CHECKING:
     from spatio import Configuration
@@ -44,9 +46,6 @@ logger = logging.getLogger("spatio_django")
 #: Where the session keeps the handle of its grant: all it ever holds of ours.
 SESSION_KEY = "_spatio_grant"
 
-#: Seconds between notes that a grant is in use.
-SEEN_EVERY = 24 * 3600
-
 #: Members of the ID token that a refreshed one is compared with (OpenID Connect Core §12.2).
 KEPT_CLAIMS = ("iss", "sub", "aud", "azp", "auth_time", "iat")
 
@@ -56,6 +55,9 @@ def store(request: HttpRequest, login: "CompletedLogin", account: SpatioAccount)
     Keep what *login* gave, and let the session of *request* point to it.
 
     Called after ``auth.login``, which may have thrown the session's old contents away.
+
+    Raises:
+        LoginRefused: ``ended_meanwhile``.
     """
     grant = SpatioToken(
         account=account,
@@ -72,8 +74,17 @@ def store(request: HttpRequest, login: "CompletedLogin", account: SpatioAccount)
         grant.ttl_ms = login.tokens.expires_in * 1000
         grant.expires_ms = from_now(login.tokens.expires_in)
     grant.save(force_insert=True)
+    # Judged again now that the row is there: either this sees the end of all sessions, or that sees the row.
+    if reauth_after(account) != account.reauth_after:
+        revocation.end(grant.pk, "signed_out_everywhere", delete=True)
+        raise LoginRefused("All sessions were ended during the sign-in.", code="ended_meanwhile")
     request.session[SESSION_KEY] = grant.handle
     return grant
+
+
+def reauth_after(account: SpatioAccount) -> datetime | None:
+    """Read since when a sign-in to *account* needs a new proof of identity."""
+    return authoritative(SpatioAccount).filter(pk=account.pk).values_list("reauth_after", flat=True).get()
 
 
 def drop(handle: str | None, reason: str) -> None:
@@ -149,23 +160,6 @@ def distrust(user: Any, reason: str, *, later: bool = False) -> int:
     return len(handles)
 
 
-def peek(request: HttpRequest) -> tuple[str | None, str | None]:
-    """
-    Read the session's user and grant without counting as a use of the session.
-
-    Otherwise every page looked at here would be answered with ``Vary: Cookie``, and no cache could share it.
-
-    Returns:
-        The user's primary key as text and the grant's handle; ``None`` for what the session doesn't hold.
-    """
-    session: SessionBase = request.session
-    accessed = session.accessed
-    try:
-        return session.get(auth.SESSION_KEY), session.get(SESSION_KEY)
-    finally:
-        session.accessed = accessed
-
-
 class SpatioAccess(ABC):
     """
     What a person has at Spatio: who they are there, and access tokens to act for them.
@@ -186,8 +180,8 @@ class SpatioAccess(ABC):
     def _renewed(self, grant: SpatioToken) -> None:
         """Go on with *grant*, which was refreshed."""
 
-    def _ended(self, error: SessionEnded) -> SessionEnded:
-        """Take note that the grant is over."""
+    def _failed(self, error: TokenUnavailable) -> TokenUnavailable:
+        """Take note of it."""
         return error
 
     async def agrant(self) -> SpatioToken | None:
@@ -242,8 +236,8 @@ class SpatioAccess(ABC):
         try:
             grant = await afresh(_required(grant), Need(min_ttl=min_ttl))
             token = _opened(grant)
-        except SessionEnded as error:
-            raise self._ended(error) from None
+        except TokenUnavailable as error:
+            raise self._failed(error) from None
         self._renewed(grant)
         return token.reveal()
 
@@ -251,8 +245,8 @@ class SpatioAccess(ABC):
         try:
             grant = fresh(_required(self.grant), need)
             token = _opened(grant)
-        except SessionEnded as error:
-            raise self._ended(error) from None
+        except TokenUnavailable as error:
+            raise self._failed(error) from None
         self._renewed(grant)
         return token
 
@@ -281,8 +275,14 @@ class SpatioAccess(ABC):
         Args:
             kwargs: As for :meth:`requests.Session.request`.
         """
-        await self.agrant()
-        return await asyncio.wrap_future(beside(partial(self.http.request, method, url, **kwargs)))
+        grant = await self.agrant()
+
+        def request() -> "Response":
+            return self.http.request(method, url, **kwargs)
+
+        if grant is not None and await sync_to_async(in_test_case)(grant.alias):
+            return await sync_to_async(request)()  # only that thread sees the rows
+        return await asyncio.wrap_future(beside(request))
 
     def sdk_configuration(self, **options: Any) -> "Configuration":
         """
@@ -347,8 +347,8 @@ class RequestAccess(SpatioAccess):
     def __init__(self, request: HttpRequest) -> None:
         self._request = request
         self._known: tuple[tuple[Any, str | None], SpatioToken | None] | None = None
-        #: The grant's end, if a view met it.
-        self.failure: SessionEnded | None = None
+        #: Why a view got no token, if it asked for one in vain.
+        self.failure: TokenUnavailable | None = None
 
     @property
     def grant(self) -> SpatioToken | None:
@@ -368,7 +368,7 @@ class RequestAccess(SpatioAccess):
         if self._known is not None:
             self._known = (self._known[0], grant)
 
-    def _ended(self, error: SessionEnded) -> SessionEnded:
+    def _failed(self, error: TokenUnavailable) -> TokenUnavailable:
         self.failure = error
         return error
 
@@ -458,208 +458,6 @@ def user_key(user: Any) -> str:
     return str(user._meta.pk.value_to_string(user))
 
 
-class Memo:
-    """
-    When to look at which session again: a bounded note per process, so that most requests look at nothing.
-
-    A session is known by a keyed digest of its cookie; the cookie itself stays out of memory dumps.
-
-    Args:
-        seconds: How long a look stays good, and so how long a sign-out made on another host may take.
-        most: Sessions remembered; when full it starts afresh.
-    """
-
-    def __init__(self, *, seconds: float, most: int) -> None:
-        self._seconds, self._most = seconds, most
-        self._salt = secrets.token_bytes(16)
-        self._until: dict[bytes, float] = {}
-        self._cookies: dict[str, bytes] = {}
-
-    def _digest(self, cookie: str) -> bytes:
-        return hashlib.blake2b(
-            cookie.encode("utf-8", "surrogatepass"), key=self._salt, digest_size=16
-        ).digest()
-
-    def due(self, cookie: str) -> bool:
-        """Tell whether the session behind *cookie* is to be looked at."""
-        return self._until.get(self._digest(cookie), 0.0) <= time.monotonic()
-
-    def looked(self, cookie: str, handle: str | None, *, again_in: float = float("inf")) -> None:
-        """
-        Note that the session behind *cookie*, which holds *handle*, was found in order.
-
-        Args:
-            again_in: Seconds after which to look again, if that is before all the others.
-        """
-        if len(self._until) >= self._most:
-            self.clear()
-        digest = self._digest(cookie)
-        self._until[digest] = time.monotonic() + min(self._seconds, again_in)
-        if handle:
-            self._cookies[handle] = digest
-
-    def forget(self, handle: str) -> None:
-        """Look at the session that holds *handle* with its next request."""
-        digest = self._cookies.pop(handle, None)
-        if digest is not None:
-            self._until.pop(digest, None)
-
-    def clear(self) -> None:
-        """Look at every session with its next request."""
-        self._until.clear()
-        self._cookies.clear()
-
-
-memo = Memo(seconds=60, most=20_000)
-
-
-def session_due(request: HttpRequest) -> str | None:
-    """Give the session cookie of *request* if its session is to be looked at, else ``None``. No query."""
-    cookie = request.COOKIES.get(settings.SESSION_COOKIE_NAME)
-    return cookie if cookie is not None and memo.due(cookie) else None
-
-
-def tend(request: HttpRequest, cookie: str) -> None:
-    """
-    Look after the session of *request*: refresh its grant if it is time, and end it if its grant is over.
-
-    A session that was signed in some other way, and only connected to Spatio, goes on without the grant. The
-    request goes on as anonymous: the view's own rules decide what that means. While Spatio can't be reached
-    the session goes on, for ``SPATIO_MAX_STALE``.
-
-    Args:
-        cookie: Its session cookie, from :func:`session_due`.
-    """
-    grant = due_grant(request, cookie)
-    if grant is not None:
-        try:
-            result: SpatioToken | TokenUnavailable = fresh(grant, NO_WAIT)
-        except TokenUnavailable as error:
-            result = error
-        tended(request, cookie, grant, result)
-
-
-async def atend(request: HttpRequest, cookie: str) -> None:
-    """Do as :func:`tend`; what a client that went away leaves behind is finished without it."""
-    grant = await sync_to_async(due_grant)(request, cookie)
-    if grant is not None:
-        try:
-            result: SpatioToken | TokenUnavailable = await afresh(grant, NO_WAIT)
-        except TokenUnavailable as error:
-            result = error
-        await sync_to_async(tended)(request, cookie, grant, result)
-
-
-#: A page does not wait for another's refresh; only what asks for the token does.
-NO_WAIT = Need(wait=False)
-
-
-def due_grant(request: HttpRequest, cookie: str) -> SpatioToken | None:
-    """Look at the session and its grant: end what is over, and give the grant if it is to be refreshed."""
-    user_id, handle = peek(request)
-    if handle is None:
-        memo.looked(cookie, None)
-        return None
-    try:
-        grant = grant_of(handle)
-        if grant is None or not is_live(grant, user_id):
-            end_session(request, reason_of_end(grant))
-            return None
-        note_seen(grant)
-    except DatabaseError:
-        # Looked at again with the next request. Stopping this one would also stop a sign-out.
-        logger.exception("The grant of a session could not be looked at.")
-        return None
-    if not grant.refresh_ciphertext or Need().is_met_by(grant):
-        memo.looked(cookie, handle, again_in=seconds_to_window(grant))
-        return None
-    return grant
-
-
-def reason_of_end(grant: SpatioToken | None) -> str:
-    """Say why a grant that is not live is over; end what nobody has ended yet."""
-    if grant is None:
-        return "deleted"
-    user = grant.account.user
-    if grant.state == GrantState.ACTIVE and not user.is_active:
-        distrust(user, "deactivated")  # by a statement that sent no signal
-        return "deactivated"
-    return grant.ended
-
-
-def seconds_to_window(grant: SpatioToken) -> float:
-    """Give the seconds until *grant* is to be refreshed."""
-    left = grant.seconds_left
-    return float("inf") if left is None or not grant.refresh_ciphertext else left - window(grant)
-
-
-def note_seen(grant: SpatioToken) -> None:
-    """Keep the day on which somebody was here: what nobody comes back to can be cleared away."""
-    if grant.now * 1000 - grant.seen_ms > SEEN_EVERY * 1000:
-        authoritative(SpatioToken).filter(pk=grant.pk).update(seen_ms=from_now(0))
-
-
-def tended(
-    request: HttpRequest, cookie: str, grant: SpatioToken, result: SpatioToken | TokenUnavailable
-) -> None:
-    """Draw the conclusions from a refresh, or from one that did not happen."""
-    if isinstance(result, SpatioToken):
-        memo.looked(cookie, grant.handle, again_in=seconds_to_window(result))
-        return
-    if isinstance(result, SessionEnded):
-        end_session(request, str(result.context.get("reason", result.code)))
-        return
-    left = grant.seconds_left
-    if result.code in OUTAGES and left is not None and left <= -conf.SPATIO_MAX_STALE:
-        try:
-            revocation.end(grant.pk, "stale", delete=True)
-        except DatabaseError:
-            logger.exception("The grant of a session that ends could not be ended.")
-        end_session(request, "stale")
-        return
-    memo.looked(cookie, grant.handle, again_in=max(1.0, grant.retry_at_ms / 1000 - grant.now))
-
-
-#: Codes of ``TokenUnavailable`` that mean an outage, and not only that somebody else is at it.
-OUTAGES = frozenset({"unavailable", "not_registered"})
-
-
-def end_session(request: HttpRequest, reason: str) -> None:
-    """
-    End the local session of *request*, and let the next sign-in of its browser know what to ask for.
-
-    Args:
-        reason: One of :data:`spatio_django.revocation.REASONS`, or a code of :class:`SessionEnded`.
-    """
-    # Nobody signed out here, so the next sign-in need not ask who it is: see grant_signed_out.
-    if request.session.pop(SESSION_KEY, None) is None or not came_from_spatio(request):
-        return
-    # Where the CSRF token is kept in the session, a form that was on its way would meet an error page, and
-    # not what explains it.
-    csrf_token = request.session.get(CSRF_SESSION_KEY) if settings.CSRF_USE_SESSIONS else None
-    auth.logout(request)
-    if csrf_token:
-        request.session[CSRF_SESSION_KEY] = csrf_token
-    # Django 5.2 leaves what request.auser() found before.
-    vars(request).pop("_acached_user", None)
-    ended = cast(SpatioRequest, request)
-    if reason in revocation.DISTRUST:
-        ended.spatio_again = links.FRESH
-    elif reason == "invalid_grant":
-        ended.spatio_again = links.SILENT
-    ended.spatio_interrupted = request.method not in {"GET", "HEAD", "OPTIONS", "TRACE"}
-
-
-def came_from_spatio(request: HttpRequest) -> bool:
-    """Tell whether our backend signed this session in; one that can't be loaded any more counts as ours."""
-    from spatio_django.backends import SpatioBackend  # here: only a session that is over pays for it
-
-    try:
-        return isinstance(auth.load_backend(request.session[auth.BACKEND_SESSION_KEY]), SpatioBackend)
-    except (ImportError, KeyError):
-        return True
-
-
 def satisfies(request: HttpRequest, *, scopes: Collection[str], max_age: int | None) -> bool:
     """
     Tell whether the sign-in of this session is good enough.
@@ -714,8 +512,14 @@ def grant_signed_out(*, request: HttpRequest | None, **kwargs: Any) -> None:
 
 
 def user_saved(*, instance: Any, created: bool, raw: bool = False, **kwargs: Any) -> None:
-    """Revoke what a user has who was deactivated (receiver of ``post_save`` of the user model)."""
-    if not (created or raw or getattr(instance, "is_active", True)):
+    """
+    Revoke what a user has who was deactivated (receiver of ``post_save``).
+
+    Of every model's: a proxy of the user model, or a child, sends it under its own name.
+    """
+    if isinstance(instance, get_user_model()) and not (
+        created or raw or getattr(instance, "is_active", True)
+    ):
         grants = authoritative(SpatioToken).filter(account__user=instance.pk, state=GrantState.ACTIVE)
         if grants.exists():
             distrust(instance, "deactivated")
@@ -724,7 +528,7 @@ def user_saved(*, instance: Any, created: bool, raw: bool = False, **kwargs: Any
 def grant_to_be_deleted(*, instance: SpatioToken, **kwargs: Any) -> None:
     """Queue the tokens of a grant that is being deleted, by whatever way (receiver of ``pre_delete``)."""
     if instance.state == GrantState.ACTIVE:
-        revocation.end(instance.pk, "deleted")
+        revocation.end(instance.pk, "deleted", using=instance.alias)
 
 
 def grant_deleted(*, instance: SpatioToken, **kwargs: Any) -> None:

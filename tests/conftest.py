@@ -14,7 +14,7 @@ from django.test import Client
 from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 
-from spatio_django import provider, refreshing, registration, tokens
+from spatio_django import memo, provider, refreshing, registration
 from spatio_django.testing import FakeSpatio
 from tests.misbehaving import Misbehaviour
 
@@ -35,7 +35,7 @@ hypothesis_settings.load_profile("long" if EXAMPLES else "bounded")
 def fresh_process() -> Iterator[None]:
     """Let each test begin like a new process: no client, no cached documents, nothing remembered."""
     cache.clear()
-    tokens.memo.clear()
+    memo.memo.clear()
     registration.forget()
     refreshing.reset()
     yield

@@ -16,7 +16,7 @@ from django.template.response import TemplateResponse
 from django.test import AsyncClient, Client
 from django.urls import path
 
-from spatio_django import tokens
+from spatio_django import memo, tokens
 from spatio_django.exceptions import SessionEnded
 from spatio_django.links import AGAIN_COOKIE, INTERRUPTED_COOKIE, SIGNED_OUT_COOKIE
 from spatio_django.middleware import SpatioMiddleware
@@ -131,7 +131,7 @@ def expire(*, ago: float = 1.0) -> None:
     """Let the access tokens be expired since *ago* seconds, and every session be due for a look."""
     for grant in SpatioToken.objects.with_clock():
         SpatioToken.objects.filter(pk=grant.pk).update(expires_ms=int(1000 * (grant.now - ago)))
-    tokens.memo.clear()
+    memo.memo.clear()
 
 
 def ended_at_spatio(site: Site) -> Client:
@@ -356,7 +356,7 @@ def distrust(request: pytest.FixtureRequest) -> Callable[[], None]:
             user.save()
         else:
             User.objects.filter(pk=user.pk).update(is_active=False)
-            tokens.memo.clear()
+            memo.memo.clear()
 
     return act
 
@@ -673,7 +673,7 @@ def test_when_spatio_is_back_everything_goes_on(site: Site, down: Client) -> Non
     assert down.get("/token/").status_code == 503
     site.spatio.start()
     SpatioToken.objects.update(retry_at_ms=0)
-    tokens.memo.clear()
+    memo.memo.clear()
 
     assert down.get("/token/").content == b"47 characters"
 

@@ -8,7 +8,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.http import HttpRequest, HttpResponse
 from django.test import AsyncClient, Client, RequestFactory
 
-from spatio_django import tokens
+from spatio_django import memo, tending, tokens
 from spatio_django.exceptions import SessionEnded, TokenUnavailable
 from spatio_django.links import login_url
 from spatio_django.middleware import SpatioMiddleware
@@ -81,7 +81,7 @@ def test_a_deactivated_user_is_out_at_the_next_request(site: Site) -> None:
     User.objects.update(is_active=False)
 
     assert browser.get("/me/").status_code == 302
-    tokens.memo.clear()
+    memo.memo.clear()
     assert browser.get("/plain/").cookies["sessionid"].value == ""
 
 
@@ -103,7 +103,7 @@ def test_a_session_that_holds_somebody_elses_grant_is_over(site: Site) -> None:
     session = browser.session
     session["_auth_user_id"] = str(User.objects.create_user("eve").pk)
     session.save()
-    tokens.memo.clear()
+    memo.memo.clear()
 
     assert browser.get("/state/").json()["user"] == ""
 
@@ -205,26 +205,26 @@ def test_the_middleware_before_authentication_says_where_it_belongs(rf: RequestF
 
 def test_the_memo_is_bounded_and_holds_no_cookie() -> None:
     """Many visitors cost bounded memory, and a memory dump shows no session key."""
-    memo = tokens.Memo(seconds=60, most=10)
+    notes = memo.Memo(seconds=60, most=10)
     for number in range(25):
-        memo.looked(f"cookie-{number}", f"handle-{number}")
+        notes.looked(f"cookie-{number}", f"handle-{number}")
 
-    assert len(memo._until) <= 10
-    assert "cookie-24" not in repr(vars(memo))
-    assert not memo.due("cookie-24")
-    memo.forget("handle-24")
-    memo.forget("handle-24")
-    assert memo.due("cookie-24")
-    memo.looked("cookie", None)
-    assert not memo.due("cookie")
+    assert len(notes._until) <= 10
+    assert "cookie-24" not in repr(vars(notes))
+    assert not notes.due("cookie-24")
+    notes.forget("handle-24")
+    notes.forget("handle-24")
+    assert notes.due("cookie-24")
+    notes.looked("cookie", None)
+    assert not notes.due("cookie")
 
 
 def test_the_memo_forgets_in_time() -> None:
     """A sign-out made on another host is seen when the look is due again."""
-    memo = tokens.Memo(seconds=0, most=10)
-    memo.looked("cookie", None)
+    notes = memo.Memo(seconds=0, most=10)
+    notes.looked("cookie", None)
 
-    assert memo.due("cookie")
+    assert notes.due("cookie")
 
 
 def test_recent_sign_ins_pass_and_old_ones_are_asked_again(site: Site, settings: Any) -> None:
@@ -308,7 +308,7 @@ def test_a_user_that_async_code_looked_up_before_us_is_gone_too(site: Site) -> N
     request._acached_user = request.user
     SpatioToken.objects.all().delete()
 
-    tokens.tend(request, "cookie")
+    tending.tend(request, "cookie")
 
     assert run_async(request.auser()).is_anonymous
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from django.contrib.auth import get_user_model
 
-from spatio_django import tokens
+from spatio_django import memo, tokens
 from spatio_django.exceptions import SessionEnded
 from spatio_django.models import PendingRevocation, SpatioToken
 from tests.conftest import Site
@@ -17,7 +17,7 @@ def age(grant: SpatioToken, *, left: float = -1.0) -> None:
     """Let time pass until *left* seconds are left of the access token."""
     now = SpatioToken.objects.with_clock().get(pk=grant.pk)
     SpatioToken.objects.filter(pk=grant.pk).update(expires_ms=int(1000 * (now.now + left)))
-    tokens.memo.clear()
+    memo.memo.clear()
 
 
 def refreshes(site: Site) -> int:

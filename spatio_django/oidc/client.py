@@ -130,7 +130,12 @@ class Client:
         return TokenResponse.from_answer(answer)
 
     def refresh(
-        self, credentials: ClientCredentials, refresh_token: Secret, *, send_by: float | None = None
+        self,
+        credentials: ClientCredentials,
+        refresh_token: Secret,
+        *,
+        timeout: float = REFRESH_TIMEOUT,
+        send_by: float | None = None,
     ) -> RefreshResponse:
         """
         Exchange a refresh token for its successors. Where these rotate it works once: never repeated here.
@@ -140,6 +145,7 @@ class Client:
         Args:
             credentials: Sent in the one way that was registered.
             refresh_token: The newest of its grant.
+            timeout: Seconds for the call.
             send_by: Moment on the monotonic clock after which nothing is sent; see
                 :meth:`~spatio_django.oidc.http.Http.post_form`.
 
@@ -157,7 +163,7 @@ class Client:
             fields,
             basic=basic,
             limit=TOKEN_LIMIT,
-            timeout=REFRESH_TIMEOUT,
+            timeout=timeout,
             send_by=send_by,
             fresh=True,
         )

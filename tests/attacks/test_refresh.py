@@ -25,7 +25,7 @@ from django.http import HttpResponse
 from django.test import Client
 from django.urls import path
 
-from spatio_django import refreshing, tokens
+from spatio_django import memo, refreshing, tokens
 from spatio_django.exceptions import SessionEnded, SpatioError, TokenUnavailable
 from spatio_django.models import PendingRevocation, SpatioClient, SpatioToken
 from spatio_django.oidc.call import Call
@@ -76,7 +76,7 @@ def expire(grant: SpatioToken) -> None:
     """Let the access token be over, whatever failed before forgotten, and each session due for a look."""
     now_ms = int(1000 * SpatioToken.objects.with_clock().get(pk=grant.pk).now)
     SpatioToken.objects.filter(pk=grant.pk).update(expires_ms=now_ms - 1000, retry_at_ms=0)
-    tokens.memo.clear()
+    memo.memo.clear()
 
 
 def user(browser: Client) -> str:
@@ -388,7 +388,7 @@ def test_a_copy_of_the_database_with_other_keys_calls_nobody(
     with pytest.raises(SessionEnded) as caught:
         tokens.for_user(User.objects.get()).get_token()
     assert caught.value.code == "undecryptable"
-    tokens.memo.looked(second.cookies["sessionid"].value, None)
+    memo.memo.looked(second.cookies["sessionid"].value, None)
     second.post("/spatio/logout/")
     fourth.delete()
     tokens.sign_out_everywhere(User.objects.get())

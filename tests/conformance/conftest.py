@@ -15,7 +15,7 @@ from django.core.cache import cache
 from django.core.management import call_command
 from django.test import Client
 
-from spatio_django import provider, tokens
+from spatio_django import memo, provider, tokens
 from spatio_django.exceptions import SessionEnded
 from spatio_django.models import SpatioAccount, SpatioClient, SpatioToken
 from spatio_django.testing import FakeSpatio
@@ -144,7 +144,7 @@ class Suite(Site):
         """Let the access token of *grant* be over, so that the next one who needs it refreshes it."""
         now_ms = int(1000 * SpatioToken.objects.with_clock().get(pk=grant.pk).now)
         SpatioToken.objects.filter(pk=grant.pk).update(expires_ms=now_ms - 1000)
-        tokens.memo.clear()
+        memo.memo.clear()
 
     def ask_userinfo(self, grant: SpatioToken) -> int:
         """Ask on behalf of the person, as code of a site does; give the status."""

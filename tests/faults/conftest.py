@@ -19,7 +19,7 @@ from django.db import connections
 from django.db.models import F
 from django.test import Client
 
-from spatio_django import provider, refreshing, registration, tokens
+from spatio_django import memo, provider, refreshing, registration, tokens
 from spatio_django.models import PendingRevocation, SpatioToken
 from spatio_django.oidc import client as oidc_client
 from spatio_django.testing import FakeSpatio
@@ -80,7 +80,7 @@ class Rig(Site):
         """Let time pass until *left* seconds are left of the access token."""
         now = self.row(grant).now
         SpatioToken.objects.filter(pk=grant.pk).update(expires_ms=int(1000 * (now + left)))
-        tokens.memo.clear()
+        memo.memo.clear()
 
     def pass_time(self, seconds: float) -> None:
         """Let time pass here: for the rows, the breakers, and what the process has noted of sessions."""
@@ -93,8 +93,8 @@ class Rig(Site):
         PendingRevocation.objects.update(retry_at_ms=F("retry_at_ms") - ms)
         for breaker in refreshing._breakers.values():
             breaker._until -= seconds
-        for digest in tokens.memo._until:
-            tokens.memo._until[digest] -= seconds
+        for digest in memo.memo._until:
+            memo.memo._until[digest] -= seconds
         for client, _ in provider._clients.values():
             for slot in client._documents._slots.values():
                 slot.failed_at -= seconds
@@ -172,7 +172,7 @@ def people(count: int) -> list[Persona]:
 def fresh_process() -> Iterator[None]:
     """Let each test begin like a new process, and wait for what it left to do."""
     cache.clear()
-    tokens.memo.clear()
+    memo.memo.clear()
     registration.forget()
     refreshing.reset()
     yield

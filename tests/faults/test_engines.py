@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from django.core.cache import cache
 
-from spatio_django import tokens
+from spatio_django import memo
 from spatio_django.models import GrantState, PendingRevocation, SpatioToken
 from tests.faults.conftest import TOKEN, Rig, settle
 from tests.faults.test_table import get, refusing
@@ -48,7 +48,7 @@ def test_a_session_of_any_kind_is_kept_fresh_and_ended(
     assert not any(map(rig.knows, rig.revoked))
     assert not PendingRevocation.objects.exists()
     assert not rig.is_signed_in(phone)
-    tokens.memo.clear()
+    memo.memo.clear()
     assert not rig.is_signed_in(old), "a cookie that somebody kept is worth nothing"
 
     rig.line.instead[TOKEN] = refusing("invalid_grant")

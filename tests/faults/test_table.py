@@ -16,7 +16,7 @@ from django.contrib.auth.models import Group
 from django.db import connections
 from django.test import Client
 
-from spatio_django import refreshing, tokens
+from spatio_django import memo, refreshing
 from spatio_django.exceptions import TokenUnavailable
 from spatio_django.models import GrantState, PendingRevocation, SpatioToken
 from tests.faults.conftest import DISCOVERY, HURRY, TOKEN, USERINFO, Rig, complaints, settle, times
@@ -171,7 +171,7 @@ def test_f13_a_status_of_the_servers_own_costs_no_session(
             rig.line.instead[TOKEN] = answering(status, body, "Content-Type: text/html")
             rig.expire(grant)
             for _ in range(3):
-                tokens.memo.clear()
+                memo.memo.clear()
                 assert rig.is_signed_in(browser)
                 assert get(browser)[0] == 503
             assert len(rig.refreshes) == 2
@@ -191,14 +191,14 @@ def test_f15_nobody_listening_costs_no_session(rig: Rig) -> None:
     rig.line.hang_up()
     tried = 0
     for _ in range(3):
-        tokens.memo.clear()
+        memo.memo.clear()
         assert rig.is_signed_in(browser)
         after = rig.row(grant)
         tried = max(tried, after.fails)
     assert (after.state, after.fails, after.in_doubt) == (GrantState.ACTIVE, 1, False)
 
     rig.line.pick_up()
-    tokens.memo.clear()
+    memo.memo.clear()
     assert rig.is_signed_in(browser)
     assert len(rig.refreshes) == 1, "the pause is kept"
     rig.pass_time(60)
@@ -250,7 +250,7 @@ def test_f16_a_provider_that_asks_to_wait_is_left_alone(rig: Rig, subtests: pyte
             assert (kept.state, kept.in_doubt) == (GrantState.ACTIVE, False)
             rig.line.be_honest()
             rig.pass_time(expected - 2)
-            tokens.memo.clear()
+            memo.memo.clear()
             assert rig.is_signed_in(browser)
             assert expected < 10 or not rig.refreshes
             rig.pass_time(4)
@@ -434,7 +434,7 @@ def test_a_dead_connection_stops_no_page_that_needs_none(rig: Rig, settings: Any
     rig.works(browser, grant)
     rig.expire(grant)
     for _ in range(2):
-        tokens.memo.clear()
+        memo.memo.clear()
         end_all_connections()
         assert browser.get("/plain/").status_code == 200
         assert browser.get("/plain/").status_code == 200

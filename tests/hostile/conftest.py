@@ -28,7 +28,7 @@ from django.test import Client, override_settings
 from django.urls import reverse
 from joserfc.jwk import RSAKey
 
-from spatio_django import provider, tokens
+from spatio_django import memo, provider
 from spatio_django.conf import conf
 from spatio_django.models import SpatioAccount, SpatioToken
 from spatio_django.testing import FakeSpatio
@@ -367,7 +367,7 @@ class Records:
 def fresh_process() -> Iterator[None]:
     """Begin each test without documents, but not without connections and certificates."""
     forget_documents()
-    tokens.memo.clear()
+    memo.memo.clear()
     yield
     assert len(provider._clients) <= 3, "one client, an impatient one, and a patient one"
 

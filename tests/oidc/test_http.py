@@ -981,7 +981,7 @@ def test_a_form_that_is_late_after_the_handshake_is_not_sent(
         ended.set()
 
     wire.script = listen
-    monkeypatch.setattr(requests.utils, "DEFAULT_CA_BUNDLE_PATH", str(authority.bundle))
+    monkeypatch.setattr(certifi, "where", lambda: str(authority.bundle))
     http = Http(timeout=30)
     url = f"https://localhost:{wire.port}/"
 

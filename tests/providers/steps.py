@@ -13,8 +13,8 @@ from django.core.cache import cache
 from django.core.management import call_command
 from django.db import connections
 
+from spatio_django import memo, tokens
 from spatio_django import provider as site_side
-from spatio_django import tokens
 from spatio_django.models import PendingRevocation, SpatioAccount, SpatioClient, SpatioToken
 from tests.providers.person import Page, Person
 from tests.providers.process import Calls, Provider
@@ -126,7 +126,7 @@ def expire(grant: SpatioToken) -> None:
     """Let the access token be over here, whatever the provider thinks."""
     now_ms = int(1000 * SpatioToken.objects.with_clock().get(pk=grant.pk).now)
     SpatioToken.objects.filter(pk=grant.pk).update(expires_ms=now_ms - 1000)
-    tokens.memo.clear()
+    memo.memo.clear()
 
 
 def newest(grant: SpatioToken) -> SpatioToken:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from django.test import Client
 
-from spatio_django import refreshing, revocation, tokens
+from spatio_django import memo, refreshing, revocation, tokens
 from spatio_django.models import GrantState, PendingRevocation, SpatioToken
 from spatio_django.oidc import client as oidc_client
 from spatio_django.oidc.responses import TOKEN_LIMIT
@@ -74,7 +74,7 @@ class Ward:
     def rest(self) -> None:
         """Forget the failures so far."""
         refreshing.reset()
-        tokens.memo.clear()
+        memo.memo.clear()
         SpatioToken.objects.update(retry_at_ms=0, fails=0, in_doubt=False)
 
     def survives(self) -> bool:

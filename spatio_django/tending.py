@@ -1,0 +1,203 @@
+"""Signed-in sessions over time: looked at now and then, kept fresh, and ended when they are over."""
+
+import logging
+from typing import cast
+
+from asgiref.sync import sync_to_async
+from django.conf import settings
+from django.contrib import auth
+from django.contrib.auth.models import AnonymousUser
+from django.contrib.sessions.backends.base import SessionBase
+from django.db import DatabaseError
+from django.http import HttpRequest
+from django.middleware.csrf import CSRF_SESSION_KEY
+
+from spatio_django import links, revocation
+from spatio_django.conf import conf
+from spatio_django.exceptions import SessionEnded, TokenUnavailable
+from spatio_django.memo import memo
+from spatio_django.models import GrantState, SpatioToken, authoritative, from_now
+from spatio_django.refreshing import Need, afresh, fresh, window
+from spatio_django.tokens import SESSION_KEY, SpatioRequest, distrust, grant_of, is_live
+
+logger = logging.getLogger("spatio_django")
+
+#: Seconds between notes that a grant is in use.
+SEEN_EVERY = 24 * 3600
+
+
+def session_due(request: HttpRequest) -> str | None:
+    """Give the session cookie of *request* if its session is to be looked at, else ``None``. No query."""
+    cookie = request.COOKIES.get(settings.SESSION_COOKIE_NAME)
+    return cookie if cookie is not None and memo.due(cookie) else None
+
+
+def peek(request: HttpRequest) -> tuple[str | None, str | None]:
+    """
+    Read the session's user and grant without counting as a use of the session.
+
+    Otherwise every page looked at here would be answered with ``Vary: Cookie``, and no cache could share it.
+
+    Returns:
+        The user's primary key as text and the grant's handle; ``None`` for what the session doesn't hold.
+    """
+    session: SessionBase = request.session
+    accessed = session.accessed
+    try:
+        return session.get(auth.SESSION_KEY), session.get(SESSION_KEY)
+    finally:
+        session.accessed = accessed
+
+
+def tend(request: HttpRequest, cookie: str) -> None:
+    """
+    Look after the session of *request*: refresh its grant if it is time, and end it if its grant is over.
+
+    A session that was signed in some other way, and only connected to Spatio, goes on without the grant. The
+    request goes on as anonymous: the view's own rules decide what that means. While Spatio can't be reached
+    the session goes on, for ``SPATIO_MAX_STALE``.
+
+    Args:
+        cookie: Its session cookie, from :func:`session_due`.
+    """
+    grant = due_grant(request, cookie)
+    if grant is not None:
+        try:
+            result: SpatioToken | TokenUnavailable = fresh(grant, NO_WAIT)
+        except TokenUnavailable as error:
+            result = error
+        tended(request, cookie, grant, result)
+
+
+async def atend(request: HttpRequest, cookie: str) -> None:
+    """Do as :func:`tend`; what a client that went away leaves behind is finished without it."""
+    grant = await sync_to_async(due_grant)(request, cookie)
+    if grant is not None:
+        try:
+            result: SpatioToken | TokenUnavailable = await afresh(grant, NO_WAIT)
+        except TokenUnavailable as error:
+            result = error
+        await sync_to_async(tended)(request, cookie, grant, result)
+
+
+#: A page does not wait for another's refresh; only what asks for the token does.
+NO_WAIT = Need(wait=False)
+
+
+def due_grant(request: HttpRequest, cookie: str) -> SpatioToken | None:
+    """Look at the session and its grant: end what is over, and give the grant if it is to be refreshed."""
+    user_id, handle = peek(request)
+    if handle is None:
+        memo.looked(cookie, None)
+        return None
+    try:
+        grant = grant_of(handle)
+        if grant is None or not is_live(grant, user_id):
+            end_session(request, reason_of_end(grant))
+            return None
+        note_seen(grant)
+    except DatabaseError:
+        # Looked at again with the next request. Stopping this one would also stop a sign-out.
+        logger.exception("The grant of a session could not be looked at.")
+        return None
+    if not grant.refresh_ciphertext or Need().is_met_by(grant):
+        memo.looked(cookie, handle, again_in=seconds_to_window(grant))
+        return None
+    return grant
+
+
+def reason_of_end(grant: SpatioToken | None) -> str:
+    """Say why a grant that is not live is over; end what nobody has ended yet."""
+    if grant is None:
+        return "deleted"
+    user = grant.account.user
+    if grant.state == GrantState.ACTIVE and not user.is_active:
+        distrust(user, "deactivated")  # by a statement that sent no signal
+        return "deactivated"
+    return grant.ended
+
+
+def seconds_to_window(grant: SpatioToken) -> float:
+    """Give the seconds until *grant* is to be refreshed."""
+    left = grant.seconds_left
+    return float("inf") if left is None or not grant.refresh_ciphertext else left - window(grant)
+
+
+def note_seen(grant: SpatioToken) -> None:
+    """Keep the day on which somebody was here: what nobody comes back to can be cleared away."""
+    if grant.now * 1000 - grant.seen_ms > SEEN_EVERY * 1000:
+        authoritative(SpatioToken).filter(pk=grant.pk).update(seen_ms=from_now(0))
+
+
+def tended(
+    request: HttpRequest, cookie: str, grant: SpatioToken, result: SpatioToken | TokenUnavailable
+) -> None:
+    """Draw the conclusions from a refresh, or from one that did not happen."""
+    if isinstance(result, SpatioToken) and result.generation > grant.generation:
+        memo.looked(cookie, grant.handle, again_in=seconds_to_window(result))
+        return
+    if isinstance(result, SessionEnded):
+        end_session(request, str(result.context.get("reason", result.code)))
+        return
+    left = grant.seconds_left
+    is_down = isinstance(result, TokenUnavailable) and result.code == "unavailable"
+    if is_down and left is not None and left <= -conf.SPATIO_MAX_STALE:
+        suspend(request)
+        return
+    # Not again with each request, as long as it can't be refreshed.
+    pause = max(grant.retry_at_ms / 1000 - grant.now, 5.0 if is_down else 1.0)
+    memo.looked(cookie, grant.handle, again_in=pause)
+
+
+def suspend(request: HttpRequest) -> None:
+    """
+    Let *request* go on as nobody's. The session stays as it is: when Spatio is back, so is the person.
+
+    Nobody knows any more whether they may still be here, and nobody has said that they may not.
+    """
+    request.user = AnonymousUser()
+    vars(request).update(_cached_user=request.user, _acached_user=request.user)
+
+
+def end_session(request: HttpRequest, reason: str) -> None:
+    """
+    End the local session of *request*, and let the next sign-in of its browser know what to ask for.
+
+    Args:
+        reason: One of :data:`spatio_django.revocation.REASONS`, or a code of :class:`SessionEnded`.
+    """
+    # Nobody signed out here, so the next sign-in need not ask who it is: see grant_signed_out.
+    handle = request.session.pop(SESSION_KEY, None)
+    if handle is None or not came_from_spatio(request):
+        return
+    # Where the CSRF token is kept in the session, a form that was on its way would meet an error page, and
+    # not what explains it.
+    csrf_token = request.session.get(CSRF_SESSION_KEY) if settings.CSRF_USE_SESSIONS else None
+    try:
+        auth.logout(request)
+    except Exception:
+        # A receiver of the site's, or the session store. The next request tries again; this one is nobody's.
+        logger.exception("A session that is over could not be ended.")
+        request.session[SESSION_KEY] = handle
+        suspend(request)
+        return
+    if csrf_token:
+        request.session[CSRF_SESSION_KEY] = csrf_token
+    # Django 5.2 leaves what request.auser() found before.
+    vars(request).pop("_acached_user", None)
+    ended = cast(SpatioRequest, request)
+    if reason in revocation.DISTRUST:
+        ended.spatio_again = links.FRESH
+    elif reason == "invalid_grant":
+        ended.spatio_again = links.SILENT
+    ended.spatio_interrupted = request.method not in {"GET", "HEAD", "OPTIONS", "TRACE"}
+
+
+def came_from_spatio(request: HttpRequest) -> bool:
+    """Tell whether our backend signed this session in; one that can't be loaded any more counts as ours."""
+    from spatio_django.backends import SpatioBackend  # here: only a session that is over pays for it
+
+    try:
+        return isinstance(auth.load_backend(request.session[auth.BACKEND_SESSION_KEY]), SpatioBackend)
+    except (ImportError, KeyError):
+        return True
