@@ -19,7 +19,6 @@ from django.urls import path
 from spatio_django import memo, tokens
 from spatio_django.exceptions import SessionEnded
 from spatio_django.links import AGAIN_COOKIE, INTERRUPTED_COOKIE, SIGNED_OUT_COOKIE
-from spatio_django.memo import memo
 from spatio_django.middleware import SpatioMiddleware
 from spatio_django.models import PendingRevocation, SpatioAccount, SpatioToken
 from spatio_django.tokens import SpatioRequest
@@ -315,7 +314,7 @@ def test_a_day_of_use_is_noted(site: Site) -> None:
     browser.get("/plain/")
     assert SpatioToken.objects.get().seen_ms == before
     SpatioToken.objects.update(seen_ms=before - 25 * 3600 * 1000)
-    memo.clear()
+    memo.memo.clear()
 
     browser.get("/plain/")
 
@@ -696,5 +695,5 @@ def test_an_outage_is_outlived_as_long_as_the_site_says(
     assert AGAIN_COOKIE not in response.cookies
     site.spatio.start()
     SpatioToken.objects.update(retry_at_ms=0)
-    memo.clear()
+    memo.memo.clear()
     assert down.get("/me/").status_code == 200
