@@ -395,6 +395,20 @@ def test_every_page_fits_a_phone_and_is_readable_by_day_and_by_night(phone: Visi
     check_look(phone)
 
 
+def test_the_page_of_a_lost_form_fits_a_phone_and_leads_on_by_keyboard(phone: Visitor) -> None:
+    """Told once, in words that can be read; then the sign-in goes on."""
+    phone.context.add_cookies([{"name": "spatio_interrupted", "value": "1", "url": phone.origin}])
+    phone.open("/me/")
+    phone.reads("Your session has ended")
+    check_look(phone)
+
+    tab_to(phone, "Sign in again")
+    phone.page.keyboard.press("Enter")
+
+    phone.press("Allow")
+    phone.arrives_at("/me/")
+
+
 def test_dark_is_dark(visit: Callable[..., Visitor]) -> None:
     """Our own base follows the scheme that the visitor prefers."""
     shades = {}

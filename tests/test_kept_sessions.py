@@ -99,7 +99,13 @@ def caught(request: SpatioRequest) -> HttpResponse:
         return HttpResponse(f"without: {error.code}")
 
 
+def broken(request: HttpRequest) -> HttpResponse:
+    """Have a fault of its own."""
+    raise ZeroDivisionError
+
+
 urlpatterns = [
+    path("broken/", broken),
     path("form/", form),
     path("guestbook/", guestbook),
     path("token/", token),
@@ -288,6 +294,50 @@ def test_a_session_of_a_password_that_is_only_connected_goes_on(site: Site) -> N
     assert tokens.SESSION_KEY not in browser.session
     assert {AGAIN_COOKIE, INTERRUPTED_COOKIE, SIGNED_OUT_COOKIE}.isdisjoint(response.cookies)
     assert browser.get("/state/").json() == {"user": "ada", "account": None, "scopes": []}
+
+
+def test_a_session_of_a_backend_that_is_gone_ends_with_its_grant(site: Site) -> None:
+    """Renamed since the sign-in: nobody can tell any more, and it was ours to end."""
+    browser = ended_at_spatio(site)
+    session = browser.session
+    session["_auth_user_backend"] = "gone.Backend"
+    session.save()
+
+    assert browser.get("/plain/").cookies["sessionid"].value == ""
+
+
+def test_a_day_of_use_is_noted(site: Site) -> None:
+    """Once a day, so that what nobody comes back to can be cleared away."""
+    browser = site.browser()
+    site.sign_in(browser)
+    before = SpatioToken.objects.get().seen_ms
+    browser.get("/plain/")
+    assert SpatioToken.objects.get().seen_ms == before
+    SpatioToken.objects.update(seen_ms=before - 25 * 3600 * 1000)
+    memo.memo.clear()
+
+    browser.get("/plain/")
+
+    assert SpatioToken.objects.get().seen_ms >= before
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("kind", ["sync", "async"])
+def test_signing_out_answers_when_the_tokens_are_revoked(site: Site, kind: str) -> None:
+    """The person waits for Spatio a moment, so that what the page says is true."""
+    browser = site.browser()
+    site.sign_in(browser)
+
+    async def post() -> Any:
+        client = AsyncClient()
+        client.cookies.load(browser.cookies)
+        return await client.post("/spatio/logout/")
+
+    response = browser.post("/spatio/logout/") if kind == "sync" else run_async(post())
+
+    assert response.status_code == 302
+    assert len(site.spatio.calls("/oauth2/revoke")) == 2
+    assert not PendingRevocation.objects.exists()
 
 
 # Nobody is trusted by a cookie at Spatio after a sign-out everywhere
@@ -548,6 +598,15 @@ def test_a_view_may_know_better(site: Site) -> None:
     assert response.cookies == {}
 
 
+def test_a_fault_of_the_sites_stays_the_sites(site: Site) -> None:
+    """Only what says that there is no token is answered for."""
+    browser = site.browser(raise_request_exception=False)
+    site.sign_in(browser)
+
+    assert browser.get("/broken/").status_code == 500
+    assert browser.get("/me/").status_code == 200
+
+
 def test_somebody_elses_end_signs_nobody_out(site: Site) -> None:
     """``for_user(other)`` says nothing about the visitor: a page of ours, and the session goes on."""
     browser, others = site.browser(), site.browser()
@@ -595,6 +654,19 @@ def test_while_spatio_is_down_the_session_goes_on(down: Client) -> None:
     assert down.get("/me/").status_code == 200
 
 
+@pytest.mark.django_db(transaction=True)
+def test_an_async_page_is_served_while_spatio_is_down(down: Client) -> None:
+    """The same under ASGI: 200 for what needs no token, 503 for what does."""
+    expire()
+
+    async def visit() -> tuple[int, int]:
+        client = AsyncClient()
+        client.cookies.load(down.cookies)
+        return (await client.get("/aplain/")).status_code, (await client.get("/atoken/")).status_code
+
+    assert run_async(visit()) == (200, 503)
+
+
 def test_when_spatio_is_back_everything_goes_on(site: Site, down: Client) -> None:
     """After the pause that the failure asked for, nobody needs to sign in."""
     expire()
@@ -611,14 +683,17 @@ def test_when_spatio_is_back_everything_goes_on(site: Site, down: Client) -> Non
     [(0, 1, 302), (60, 1, 200), (60, 61, 302), (28_800, 28_000, 200), (28_800, 28_801, 302)],
 )
 def test_an_outage_is_outlived_as_long_as_the_site_says(
-    down: Client, settings: Any, max_stale: float, ago: float, status: int
+    site: Site, down: Client, settings: Any, max_stale: float, ago: float, status: int
 ) -> None:
-    """``SPATIO_MAX_STALE``: after that the session ends, with its grant; nothing is assumed of the person."""
+    """``SPATIO_MAX_STALE``: after that nobody is signed in until Spatio is back, and then as before."""
     settings.SPATIO_MAX_STALE = max_stale
     expire(ago=ago)
 
     response = down.get("/me/")
 
     assert response.status_code == status
-    assert SpatioToken.objects.exists() is (status == 200)
     assert AGAIN_COOKIE not in response.cookies
+    site.spatio.start()
+    SpatioToken.objects.update(retry_at_ms=0)
+    memo.memo.clear()
+    assert down.get("/me/").status_code == 200

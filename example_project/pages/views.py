@@ -1,11 +1,11 @@
 """A page for guests, and three for people who signed in."""
 
 import requests
-from django.conf import settings
 from django.contrib.auth.decorators import login_required
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 
+from spatio_django.conf import conf
 from spatio_django.decorators import spatio_login_required
 from spatio_django.tokens import SpatioRequest
 
@@ -29,7 +29,7 @@ def me(request: SpatioRequest) -> HttpResponse:
 def asked(request: SpatioRequest) -> HttpResponse:
     """Ask Spatio who this is, with the access token of their sign-in, which ``http`` keeps to itself."""
     try:
-        answer = request.spatio.http.get(f"{settings.SPATIO_ISSUER}/oauth2/userinfo")
+        answer = request.spatio.http.get(f"{conf.SPATIO_ISSUER}/oauth2/userinfo")
         answer.raise_for_status()
     except requests.RequestException as error:
         return render(request, "pages/asked.html", {"error": type(error).__name__}, status=503)
