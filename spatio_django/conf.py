@@ -102,7 +102,7 @@ class Settings:
         """
         Seconds that a session outlives its access token while Spatio is down. Default 28800, 8 hours.
 
-        0 ends it with the token.
+        After that its requests are anonymous, until Spatio is back. 0: as soon as the token has expired.
         """
         return float(getattr(settings, "SPATIO_MAX_STALE", 28_800))
 

@@ -25,7 +25,7 @@ import threading
 import time
 import zlib
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -54,7 +54,7 @@ from spatio_django.oidc.responses import RefreshResponse
 from spatio_django.oidc.secret import Secret
 from spatio_django.provider import get_client
 from spatio_django.signals import grant_refreshed
-from spatio_django.threads import in_crew, in_test_case, in_transaction
+from spatio_django.threads import impatient, in_crew, in_test_case, in_transaction
 
 if TYPE_CHECKING:
     from spatio_django.oidc.client import Client
@@ -71,14 +71,17 @@ MAX_MIN_TTL = 0.75
 SEND_WITHIN = 3.0
 #: Seconds in which the successor must be stored.
 STORE_WITHIN = 12.0
+#: Seconds to wait for a lock on the row, or the table: whoever holds it must not hold up pages.
+CLAIM_WITHIN = 2
 #: Seconds of a lease: the call's deadline (10), the storing, and a guard of 3.
 LEASE = 25.0
 #: Seconds to wait for another's refresh.
 WAIT = 12.0
 #: Seconds between looks at a row that another holds, at first and at most.
 FIRST_LOOK, LAST_LOOK = 0.025, 0.2
-#: Seconds of age up to which a refreshed token is not refreshed because an API refuses it.
-YOUNG = 10.0
+#: Seconds for which a refusal is no reason to refresh, after a new token was refused as well; and of how many
+#: grants that is known.
+REFUSED_FOR, MOST_REFUSED = 10.0, 1000
 #: Seconds between attempts at most. It bounds how long an outage is felt after its end, and with the doubling
 #: from 2 on it means six attempts in a minute.
 LAST_PAUSE = 24.0
@@ -98,11 +101,18 @@ class Need:
         min_ttl: Seconds that it must still live.
         rejected: A token that an API did not take, so that it is no good whatever its expiry says.
         wait: Whether to wait for another's refresh.
+        generation: Of the grant when it was rejected. If the provider gives the same token again, that one is
+            new.
     """
 
     min_ttl: float = 0.0
     rejected: Secret | None = None
     wait: bool = True
+    generation: int = 0
+
+    def at(self, grant: SpatioToken) -> "Need":
+        """Give the need of a caller who has *grant*."""
+        return self if self.rejected is None else replace(self, generation=grant.generation)
 
     def is_met_by(self, grant: SpatioToken) -> bool:
         """Tell whether there is no reason to refresh."""
@@ -118,7 +128,8 @@ class Need:
 
     def refuses(self, grant: SpatioToken) -> bool:
         """Tell whether its token is the one that was rejected."""
-        return self.rejected is not None and grant.access_token == self.rejected
+        is_old = grant.generation <= self.generation
+        return self.rejected is not None and is_old and grant.access_token == self.rejected
 
     def _min_ttl(self, grant: SpatioToken) -> float:
         most = self.min_ttl if grant.ttl_ms is None else MAX_MIN_TTL * grant.ttl_ms / 1000
@@ -152,6 +163,7 @@ def fresh(grant: SpatioToken, need: Need) -> SpatioToken:
         TokenUnavailable: ``unavailable``, ``busy``, ``database``, ``in_transaction``, ``not_registered`` or
             ``expired`` or ``rejected``: perhaps later.
     """
+    need = need.at(grant)
     try:
         return grant if need.is_met_by(grant) else _flown(grant, need)
     except SpatioError as error:
@@ -165,6 +177,7 @@ async def afresh(grant: SpatioToken, need: Need) -> SpatioToken:
     Raises:
         SessionEnded, TokenUnavailable: As :func:`fresh`.
     """
+    need = need.at(grant)
     try:
         return grant if need.is_met_by(grant) else await _aflown(grant, need)
     except SpatioError as error:
@@ -198,7 +211,7 @@ def _flown(grant: SpatioToken, need: Need) -> SpatioToken:
         mine: Future[SpatioToken] = Future()
         flight = _flights.setdefault(grant.handle, mine)
         if flight is mine:
-            return _result(_departed(mine, grant, need), LEASE) if aside else _lead(mine, grant, need)
+            return _result(_departed(mine, grant, need), WAIT + 1) if aside else _lead(mine, grant, need)
         if need.can_do_with(grant):
             return grant
         if not need.wait or time.monotonic() >= gives_up:
@@ -221,7 +234,7 @@ async def _aflown(grant: SpatioToken, need: Need) -> SpatioToken:
         mine: Future[SpatioToken] = Future()
         flight = _flights.setdefault(grant.handle, mine)
         if flight is mine:
-            return await _aresult(_departed(mine, grant, need), LEASE)
+            return await _aresult(_departed(mine, grant, need), WAIT + 1)
         if need.can_do_with(grant):
             return grant
         if not need.wait or time.monotonic() >= gives_up:
@@ -244,11 +257,20 @@ def _require_hope(grant: SpatioToken, need: Need) -> None:
     """
     if not grant.refresh_ciphertext:
         raise TokenUnavailable("The access token is used up, and there is no refresh token.", code="expired")
-    left = grant.seconds_left
-    age = None if left is None or grant.ttl_ms is None else grant.ttl_ms / 1000 - left
-    if grant.generation and age is not None and age < YOUNG and need.refuses(grant):
+    if need.rejected is not None and _refused.get(grant.handle, 0.0) > time.monotonic():
         # Another one would not be better: the API wants something else. Each call would use one up.
-        raise TokenUnavailable("An API refuses a token that was just refreshed.", code="rejected")
+        raise TokenUnavailable("An API refuses even a token that is new.", code="rejected")
+
+
+#: By handle: until when, on the monotonic clock, a refusal is no reason to refresh.
+_refused: dict[str, float] = {}
+
+
+def note_refusal(grant: SpatioToken) -> None:
+    """Note that an API has refused a token that was refreshed because of a refusal."""
+    if len(_refused) >= MOST_REFUSED:
+        _refused.clear()
+    _refused[grant.handle] = time.monotonic() + REFUSED_FOR
 
 
 def _is_endangered(grant: SpatioToken) -> bool:
@@ -378,8 +400,8 @@ def _no_thread() -> TokenUnavailable:
 def _reread(grant: SpatioToken) -> SpatioToken:
     """Read the row again, from where it is written."""
     again = _row(grant).with_clock().select_related("account__user").first()
-    if again is None or again.state != GrantState.ACTIVE:
-        reason = again.ended if again else "deleted"
+    if again is None or again.state != GrantState.ACTIVE or not again.account.user.is_active:
+        reason = "deleted" if again is None else again.ended or "deactivated"
         code = reason if reason in {"invalid_grant", "other_identity"} else "signed_out"
         raise SessionEnded("The grant is over.", code=code, reason=reason)
     return again
@@ -449,7 +471,8 @@ def _claim(grant: SpatioToken, lease: str) -> bool:
     if grant.lease_id:
         free = free.filter(lease_until_ms__lt=DatabaseNow())
         values["in_doubt"] = True  # whoever held it did not say how it went
-    return bool(free.update(**values))
+    with impatient(grant.alias, CLAIM_WITHIN):
+        return bool(free.update(**values))
 
 
 def _mend(grant: SpatioToken) -> None:
@@ -680,6 +703,7 @@ def reset() -> None:
     _flights.clear()
     _breakers.clear()
     _logged.clear()
+    _refused.clear()
 
 
 os.register_at_fork(after_in_child=reset)

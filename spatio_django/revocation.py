@@ -23,7 +23,13 @@ from django.db import Error, OperationalError, close_old_connections, router
 
 from spatio_django import registration
 from spatio_django.conf import conf
-from spatio_django.exceptions import ConfigurationError, ProviderUnavailable, SpatioError, Undecryptable
+from spatio_django.exceptions import (
+    ConfigurationError,
+    ProviderRefused,
+    ProviderUnavailable,
+    SpatioError,
+    Undecryptable,
+)
 from spatio_django.models import (
     DatabaseNow,
     GrantState,
@@ -51,7 +57,6 @@ REASONS = {
     "deactivated": "The user was deactivated.",
     "deleted": "The grant, the account or the user was deleted.",
     "other_identity": "A refreshed ID token was about somebody else.",
-    "stale": "Spatio could not be reached for longer than SPATIO_MAX_STALE.",
     "unused": "Nobody came back for longer than a session lives.",
     "invalid_grant": "Spatio ended it.",
     "discarded": "Its tokens came too late, or for a sign-in that led nowhere.",
@@ -85,7 +90,8 @@ def end(grant_id: int, reason: str, *, delete: bool = False, using: str | None =
     Returns:
         Whether it was still active.
     """
-    return bool(end_all([grant_id], reason, delete=delete, using=using))
+    over, _queued = _end([grant_id], reason, delete=delete, using=using, later=False)
+    return bool(over)
 
 
 def end_all(
@@ -105,7 +111,14 @@ def end_all(
     Returns:
         The primary keys of what is queued now.
     """
-    ids = list(grant_ids)
+    _over, queued = _end(list(grant_ids), reason, delete=delete, using=using, later=later)
+    return [pending.pk for pending in queued]
+
+
+def _end(
+    ids: list[int], reason: str, *, delete: bool, using: str | None, later: bool
+) -> tuple[list[SpatioToken], list[PendingRevocation]]:
+    """Give the grants that were still active, and what is queued of them."""
     try:
         over, queued = _ended(ids, reason, delete=delete, using=using)
     except OperationalError:
@@ -117,13 +130,13 @@ def end_all(
         announce(grant)
     for pending in () if later else queued:
         attempt_when_committed(pending)
-    return [pending.pk for pending in queued]
+    return over, queued
 
 
 def _ended(
     ids: list[int], reason: str, *, delete: bool, using: str | None
 ) -> tuple[list[SpatioToken], list[PendingRevocation]]:
-    """Give the grants that were still active, and what is queued of them."""
+    """Do so in one transaction."""
     queued: list[PendingRevocation] = []
     over: list[SpatioToken] = []
     with writing(SpatioToken, using=using) as alias:
@@ -399,7 +412,13 @@ def revoke(pending: PendingRevocation) -> None:
     refresh_token, access_token = pending.refresh_token, pending.access_token
     client = get_client()
     if refresh_token:
-        client.revoke(registered.credentials, refresh_token, timeout=TIMEOUT)
+        try:
+            client.revoke(registered.credentials, refresh_token, timeout=TIMEOUT)
+        except ProviderRefused as error:
+            # Whether Spatio takes refresh tokens here is not said. The access token it does.
+            if error.code not in {"invalid_request", "invalid_token"}:
+                raise
+            logger.warning("A refresh token was not revoked: %s", error.code)
         pending.refresh_token = None
         _row(pending).update(refresh_ciphertext="")
     expired = pending.access_expires_ms is not None and pending.access_expires_ms <= vars(pending)["now_ms"]

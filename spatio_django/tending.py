@@ -8,7 +8,7 @@ from django.conf import settings
 from django.contrib import auth
 from django.contrib.auth.models import AnonymousUser
 from django.contrib.sessions.backends.base import SessionBase
-from django.db import DatabaseError
+from django.db import DatabaseError, connections
 from django.http import HttpRequest
 from django.middleware.csrf import CSRF_SESSION_KEY
 
@@ -55,7 +55,7 @@ def tend(request: HttpRequest, cookie: str) -> None:
 
     A session that was signed in some other way, and only connected to Spatio, goes on without the grant. The
     request goes on as anonymous: the view's own rules decide what that means. While Spatio can't be reached
-    the session goes on, for ``SPATIO_MAX_STALE``.
+    the session goes on, for ``SPATIO_MAX_STALE``; see :func:`suspend`.
 
     Args:
         cookie: Its session cookie, from :func:`session_due`.
@@ -63,7 +63,7 @@ def tend(request: HttpRequest, cookie: str) -> None:
     grant = due_grant(request, cookie)
     if grant is not None:
         try:
-            result: SpatioToken | TokenUnavailable = fresh(grant, NO_WAIT)
+            result: SpatioToken | TokenUnavailable = fresh(grant, patience(grant))
         except TokenUnavailable as error:
             result = error
         tended(request, cookie, grant, result)
@@ -74,14 +74,20 @@ async def atend(request: HttpRequest, cookie: str) -> None:
     grant = await sync_to_async(due_grant)(request, cookie)
     if grant is not None:
         try:
-            result: SpatioToken | TokenUnavailable = await afresh(grant, NO_WAIT)
+            result: SpatioToken | TokenUnavailable = await afresh(grant, patience(grant))
         except TokenUnavailable as error:
             result = error
         await sync_to_async(tended)(request, cookie, grant, result)
 
 
-#: A page does not wait for another's refresh; only what asks for the token does.
-NO_WAIT = Need(wait=False)
+def patience(grant: SpatioToken) -> Need:
+    """
+    Give what a page needs: not to wait for another's refresh. Only what asks for the token does.
+
+    Unless it can't, because on SQLite nothing is refreshed inside the transaction of ``ATOMIC_REQUESTS``.
+    """
+    connection = connections[grant.alias]
+    return Need(wait=connection.vendor == "sqlite" and connection.settings_dict["ATOMIC_REQUESTS"])
 
 
 def due_grant(request: HttpRequest, cookie: str) -> SpatioToken | None:

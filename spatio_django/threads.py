@@ -2,8 +2,9 @@
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from contextvars import copy_context
 from functools import partial
 from typing import TypeVar
@@ -26,7 +27,10 @@ def in_transaction(alias: str) -> bool:
     connection = connections[alias]
     if connection.in_atomic_block:
         return not in_test_case(alias)
-    return not connection.get_autocommit()
+    # Without connecting only to ask.
+    return not (
+        connection.settings_dict["AUTOCOMMIT"] if connection.connection is None else connection.autocommit
+    )
 
 
 def in_test_case(alias: str) -> bool:
@@ -43,10 +47,38 @@ def when_committed(alias: str, work: Callable[[], None]) -> None:
     Without autocommit nobody can tell when that is: then it is done at once.
     """
     connection = connections[alias]
-    if in_test_case(alias) or not (connection.in_atomic_block or connection.get_autocommit()):
+    if in_test_case(alias) or (in_transaction(alias) and not connection.in_atomic_block):
         work()
     else:
         transaction.on_commit(work, using=alias, robust=True)
+
+
+@contextmanager
+def impatient(alias: str, seconds: int) -> Iterator[None]:
+    """
+    Wait for locks no longer than that; then the statement fails.
+
+    Not inside a transaction. SQLite's patience is its connection's own, ``timeout``.
+    """
+    connection = connections[alias]
+    if connection.vendor == "postgresql":
+        with transaction.atomic(using=alias), connection.cursor() as cursor:
+            cursor.execute(f"SET LOCAL lock_timeout = {seconds * 1000}")
+            yield
+    elif connection.vendor == "mysql":
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT @@innodb_lock_wait_timeout, @@lock_wait_timeout")
+            usual = cursor.fetchone()
+            cursor.execute(_MYSQL_PATIENCE, [seconds, seconds])
+            try:
+                yield
+            finally:
+                cursor.execute(_MYSQL_PATIENCE, usual)
+    else:
+        yield
+
+
+_MYSQL_PATIENCE = "SET SESSION innodb_lock_wait_timeout = %s, SESSION lock_wait_timeout = %s"
 
 
 def beside(work: Callable[[], T], *, daemon: bool = False) -> "Future[T]":

@@ -32,7 +32,7 @@ from spatio_django.models import GrantState, SpatioAccount, SpatioToken, authori
 from spatio_django.oidc.id_token import LEEWAY
 from spatio_django.oidc.secret import Secret
 from spatio_django.oidc.urls import is_loopback
-from spatio_django.refreshing import Need, afresh, fresh
+from spatio_django.refreshing import Need, afresh, fresh, note_refusal
 from spatio_django.threads import beside, in_test_case
 
 if TYPE_CHECKING:
@@ -88,11 +88,11 @@ def reauth_after(account: SpatioAccount) -> datetime | None:
     return authoritative(SpatioAccount).filter(pk=account.pk).values_list("reauth_after", flat=True).get()
 
 
-Held = tuple[str | None, str | None]
+Held = tuple[Any, str | None]
 
 
 def held(session: SessionBase) -> Held:
-    """Give the primary key of a session's user, as text, and its grant's handle; ``None`` where there is none."""
+    """Give the primary key of a session's user, as text, and its grant's handle; ``None`` without."""
     return session.get(auth.SESSION_KEY), session.get(SESSION_KEY)
 
 
@@ -152,7 +152,7 @@ def sign_out_everywhere(user: Any) -> int:
     Returns:
         How many grants ended.
     """
-    return distrust(user, "signed_out_everywhere")
+    return distrust(user, "signed_out_everywhere") if user.pk else 0
 
 
 async def asign_out_everywhere(user: Any) -> int:
@@ -282,7 +282,13 @@ class SpatioAccess(ABC):
         def token(rejected: Secret | None) -> Secret:
             return self._token(Need(rejected=rejected))
 
-        return ApiSession(token=token, origins=conf.SPATIO_API_ORIGINS, proxy=conf.SPATIO_HTTP_PROXY)
+        def refused() -> None:
+            if self.grant is not None:
+                note_refusal(self.grant)
+
+        return ApiSession(
+            token=token, refused=refused, origins=conf.SPATIO_API_ORIGINS, proxy=conf.SPATIO_HTTP_PROXY
+        )
 
     async def arequest(self, method: str, url: str, **kwargs: Any) -> "Response":
         """

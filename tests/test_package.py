@@ -69,8 +69,8 @@ def imported(paths: Iterable[Path]) -> set[str]:
 
 #: Distributions that are not called like their module.
 DISTRIBUTIONS = {"mozilla_django_oidc": "mozilla-django-oidc", "rest_framework": "djangorestframework"}
-#: Imported for type checkers only.
-TYPING_ONLY = {"_typeshed"}
+#: Imported for type checkers only, or when a site that has it asks for it.
+TYPING_ONLY = {"_typeshed", "spatio"}
 
 
 def test_what_the_package_imports_is_declared() -> None:

@@ -71,7 +71,7 @@ def test_what_can_not_be_decrypted_is_not_revoked(site: Site, settings: Any) -> 
     grant = grant_of(site)
     settings.SPATIO_ENCRYPTION_KEYS = ["the staging host's"]
 
-    assert not revocation.end(grant.pk, "signed_out")
+    assert revocation.end(grant.pk, "signed_out")
 
     grant.refresh_from_db()
     assert grant.state == GrantState.REVOKED
@@ -159,7 +159,8 @@ def test_without_a_revocation_endpoint_tokens_end_when_they_expire(
 ) -> None:
     """There is nothing to try again."""
     pending = queued(site, misbehaviour)
-    misbehaviour.json("/.well-known/openid-configuration", revocation_endpoint=None)
+    for name in ("openid-configuration", "oauth-authorization-server"):
+        misbehaviour.json(f"/.well-known/{name}", revocation_endpoint=None)
     provider.close()
     cache.clear()
 

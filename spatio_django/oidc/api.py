@@ -34,6 +34,7 @@ class ApiSession(requests.Session):
 
     Args:
         token: Gives the access token; called with the one that was rejected, it gives another.
+        refused: Called if that one is rejected, too.
         origins: Such as ``https://api.spatio.app``.
         proxy: URL of a proxy for everything but loopback hosts.
 
@@ -44,10 +45,16 @@ class ApiSession(requests.Session):
     """
 
     def __init__(
-        self, *, token: Callable[[Secret | None], Secret], origins: Iterable[str], proxy: str | None
+        self,
+        *,
+        token: Callable[[Secret | None], Secret],
+        origins: Iterable[str],
+        proxy: str | None,
+        refused: Callable[[], object] = lambda: None,
     ) -> None:
         super().__init__()
         self._token = token
+        self._refused = refused
         self._origins = frozenset(map(checked_origin, origins))
         self._proxy = proxy
         self.trust_env = False
@@ -82,7 +89,10 @@ class ApiSession(requests.Session):
             return response
         response.close()
         self._authorize(request, renewed)
-        return super().send(request, **kwargs)
+        response = super().send(request, **kwargs)
+        if response.status_code == 401:
+            self._refused()
+        return response
 
     def close(self) -> None:
         """Do nothing: connections belong to the process."""

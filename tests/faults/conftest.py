@@ -8,6 +8,7 @@ seconds; those under ``long/`` don't.
 import logging
 import os
 import re
+import time
 from collections.abc import Iterator
 from typing import Any
 from urllib.parse import parse_qsl, unquote
@@ -185,6 +186,10 @@ def settle(seconds: float = 30.0) -> None:
     for thread in databases.threads_beside():
         thread.join(seconds)
         assert not thread.is_alive(), "something does not end"
+    ends_at = time.monotonic() + seconds
+    while refreshing._flights and time.monotonic() < ends_at:
+        time.sleep(0.01)
+    assert not refreshing._flights, "a refresh does not end"
 
 
 @pytest.fixture
