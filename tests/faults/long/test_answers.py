@@ -3,6 +3,7 @@
 import json
 import logging
 import re
+import secrets
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from spatio_django import memo, refreshing, revocation, tokens
 from spatio_django.models import GrantState, PendingRevocation, SpatioToken
 from spatio_django.oidc import client as oidc_client
 from spatio_django.oidc.responses import TOKEN_LIMIT
+from spatio_django.oidc.secret import Secret
 from tests.faults.conftest import REVOKE, TOKEN, Rig, settle
 from tests.hostile.conftest import Records, changed
 from tests.hostile.front import Deed, body_of
@@ -26,7 +28,7 @@ from tests.hostile.test_wire import BREAKS, closing, delays, floods, head
 from tests.hostile.values import VALUES
 from tests.oidc.wire import reply
 
-JSON = "Content-Type: application/json"
+JSON, CLOSE = "Content-Type: application/json", "Connection: close"
 #: Seconds that a call may take here, and where the provider is slow.
 PATIENT, IMPATIENT = 3.0, 0.6
 #: Seconds that a page may take beyond its calls: none, but on a busy machine.
@@ -253,8 +255,9 @@ def test_no_delay_at_a_refresh_ends_a_session(
 def signed_out(ward: Ward, browser: Client) -> Iterator[PendingRevocation | None]:
     """Sign somebody out; give what is left to do at Spatio. The page comes in time, without a secret."""
     grant = SpatioToken(account=ward.grant.account, client_id=ward.grant.client_id, scope="openid")
-    newest = ward.rig.row(ward.grant)
-    grant.access_token, grant.refresh_token = newest.access_token, newest.refresh_token
+    # Unknown to the provider, which says that it has revoked them all the same.
+    grant.access_token = Secret(f"tok_{secrets.token_urlsafe(32)}")
+    grant.refresh_token = Secret(f"rfr_{secrets.token_urlsafe(32)}")
     grant.save()
     browser.force_login(ward.grant.account.user, backend="spatio_django.backends.SpatioBackend")
     session = browser.session
@@ -275,8 +278,10 @@ def signed_out(ward: Ward, browser: Client) -> Iterator[PendingRevocation | None
     pending = PendingRevocation.objects.first()
     if pending is not None:
         assert (pending.fails, pending.reason) == (1, "signed_out")
-    yield pending
-    PendingRevocation.objects.all().delete()
+    try:
+        yield pending
+    finally:
+        PendingRevocation.objects.all().delete()
 
 
 def cases(ward: Ward) -> Iterator[tuple[str, Deed, bool]]:
@@ -285,7 +290,7 @@ def cases(ward: Ward) -> Iterator[tuple[str, Deed, bool]]:
         yield f"{status}", telling(status), 200 <= status < 300
         yield (
             f"{status} and an error",
-            closing(lambda _, status=status: reply(b'{"error": "no"}', JSON, status=line(status))),  # type: ignore[misc]
+            closing(lambda _, status=status: reply(b'{"error": "no"}', JSON, CLOSE, status=line(status))),  # type: ignore[misc]
             200 <= status < 300,
         )
     for error in ("invalid_request", "invalid_client", "unsupported_token_type", "invalid_token", "x"):
@@ -293,16 +298,16 @@ def cases(ward: Ward) -> Iterator[tuple[str, Deed, bool]]:
             error,
             closing(
                 lambda _, error=error: reply(  # type: ignore[misc]
-                    json.dumps({"error": error}).encode(), JSON, status="400 Bad Request"
+                    json.dumps({"error": error}).encode(), JSON, CLOSE, status="400 Bad Request"
                 )
             ),
             error == "unsupported_token_type",
         )
     for name, change in NO_OBJECT.items():
-        yield f"{name}, 200", closing(lambda _, change=change: reply(change(b'{"a": 1}'), JSON)), True  # type: ignore[misc]
+        yield f"{name}, 200", closing(lambda _, change=change: reply(change(b'{"a": 1}'), JSON, CLOSE)), True  # type: ignore[misc]
         yield (
             f"{name}, 400",
-            closing(lambda _, change=change: reply(change(b'{"a": 1}'), JSON, status="400 No")),  # type: ignore[misc]
+            closing(lambda _, change=change: reply(change(b'{"a": 1}'), JSON, CLOSE, status="400 No")),  # type: ignore[misc]
             False,
         )
     for name, (deed, _, _) in floods(ward.rig.line).items():
