@@ -410,20 +410,23 @@ def revoke(pending: PendingRevocation) -> None:
     if registered is None:
         raise ConfigurationError("The client of a grant is not registered any more.", code="not_registered")
     refresh_token, access_token = pending.refresh_token, pending.access_token
-    client = get_client()
+    client, refused = get_client(), None
     if refresh_token:
         try:
             client.revoke(registered.credentials, refresh_token, timeout=TIMEOUT)
         except ProviderRefused as error:
-            # Whether Spatio takes refresh tokens here is not said. The access token it does.
-            if error.code not in {"invalid_request", "invalid_token"}:
+            # Whether Spatio takes refresh tokens here is not said. Access tokens it does.
+            if error.code != "invalid_request":
                 raise
-            logger.warning("A refresh token was not revoked: %s", error.code)
-        pending.refresh_token = None
-        _row(pending).update(refresh_ciphertext="")
+            refused = error
+        else:
+            _row(pending).update(refresh_ciphertext="")
     expired = pending.access_expires_ms is not None and pending.access_expires_ms <= vars(pending)["now_ms"]
     if access_token and not expired:
         client.revoke(registered.credentials, access_token, timeout=TIMEOUT)
+        _row(pending).update(access_ciphertext="")
+    if refused:
+        raise refused
 
 
 def postpone(pending: PendingRevocation, error: SpatioError) -> None:

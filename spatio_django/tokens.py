@@ -152,7 +152,7 @@ def sign_out_everywhere(user: Any) -> int:
     Returns:
         How many grants ended.
     """
-    return distrust(user, "signed_out_everywhere") if user.pk else 0
+    return distrust(user, "signed_out_everywhere") if getattr(user, "pk", user) else 0
 
 
 async def asign_out_everywhere(user: Any) -> int:

@@ -236,10 +236,10 @@ def test_ten_callbacks_at_once_make_one_token_call(site: Site) -> None:
 @pytest.mark.django_db(transaction=True)
 def test_a_warm_sign_in_asks_little_of_the_database(site: Site) -> None:
     """
-    Nothing for the click; for the callback the state, the account with its user, the grant, and once more
-    whether the account's sessions were all ended meanwhile.
+    Nothing for the click; for the callback the state, the account with its user, and the grant.
 
-    The rest is Django's: it writes the session, and notes the login.
+    And once more the account: its sessions may all have been ended meanwhile. The rest is Django's: it writes
+    the session, and notes the login.
     """
     site.sign_in(site.browser())
     browser = site.browser()

@@ -148,13 +148,13 @@ def test_failures_with_successes_between_them_are_no_outage(site: Site, misbehav
 
 
 def test_refusals_are_no_outage(site: Site, misbehaviour: Misbehaviour) -> None:
-    """Each is tried once, and again later: the provider did answer."""
+    """Each of the two tokens is tried once, and again later: the provider did answer."""
     queue(5, site)
     misbehaviour.answer("/oauth2/revoke", "400 Bad Request", b'{"error": "invalid_request"}')
 
     summary = maintenance.revoke_pending()
 
-    assert revocations(site) == 5
+    assert revocations(site) == 10
     assert (summary.revoked, summary.left, summary.unreachable) == (0, 5, False)
 
 

@@ -210,7 +210,7 @@ class Client:
 
     def revoke(self, credentials: ClientCredentials, token: Secret, *, timeout: float | None = None) -> None:
         """
-        Have a token revoked. May be repeated.
+        Have a token revoked. May be repeated. On a connection of its own, as :meth:`refresh`.
 
         Without a hint: Spatio takes the token alone, and a provider has to look further than the hint anyway.
         With our credentials, which Spatio does not ask for and RFC 7009 demands.
@@ -231,7 +231,9 @@ class Client:
         fields: dict[str, str | Secret] = {"token": token}
         basic = _authenticate(credentials, fields)
         judge_revocation(
-            self._http.post_form(endpoint, fields, basic=basic, limit=TOKEN_LIMIT, timeout=timeout)
+            self._http.post_form(
+                endpoint, fields, basic=basic, limit=TOKEN_LIMIT, timeout=timeout, fresh=True
+            )
         )
 
     def verify_id_token(

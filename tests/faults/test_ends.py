@@ -239,7 +239,7 @@ def test_two_who_revoke_the_same_send_it_once(rig: Rig) -> None:
 
 
 def test_an_outage_longer_than_may_be_suspends_the_session(rig: Rig, settings: Any) -> None:
-    """``SPATIO_MAX_STALE``: a session outlives its token by that much. When Spatio is back, so is the person."""
+    """``SPATIO_MAX_STALE``: a session outlives its token by that much. Then it waits for Spatio."""
     settings.SPATIO_MAX_STALE = 100
     browser, grant = rig.person()
     rig.works(browser, grant)

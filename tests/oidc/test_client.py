@@ -389,6 +389,7 @@ def test_a_revocation_says_the_token_and_who_asks(
     assert (method, url) == ("POST", ISSUER + "/oauth2/revoke")
     assert sent == {
         "fields": {"token": Secret("ref")} | fields,
+        "fresh": True,
         "basic": basic,
         "limit": TOKEN_LIMIT,
         "timeout": 2.0,
