@@ -19,7 +19,6 @@ BY_CODE: dict[str, Promise] = {
         "Something on this site failed while signing you in. The people who run it can see what."
     ),
     "state_used": _("This sign-in was used already, perhaps by a reload or the Back button."),
-    "ended_meanwhile": _("All your sessions were ended while you signed in. Please sign in again."),
     "inactive": _("Your account on this site is switched off. Please ask the people who run it."),
     "no_account": _(
         "There is no account for you on this site yet. Please ask the people who run it for one."

@@ -288,6 +288,8 @@ class SpatioToken(Placed):
     fails = models.PositiveIntegerField(_("failures in a row"), default=0, db_default=0)
     in_doubt = models.BooleanField(_("refresh token may be used up"), default=False, db_default=False)
     seen_ms = models.BigIntegerField(_("last seen, ms since the epoch"), default=0, db_default=0)
+    #: The account's, when the sign-in was judged.
+    reauth_after = models.DateTimeField(null=True, editable=False)
     created_at = models.DateTimeField(_("signed in at"), auto_now_add=True)
 
     access_token = Encrypted("access_ciphertext", row="handle")
@@ -313,6 +315,21 @@ class SpatioToken(Placed):
     def scopes(self) -> frozenset[str]:
         """The scopes that were granted."""
         return frozenset(self.scope.split())
+
+    @property
+    def why_over(self) -> str:
+        """
+        Why this grant may not be used, as :data:`spatio_django.revocation.REASONS` says it; empty if it may.
+
+        Also of one whose sign-in was judged before all of the person's sessions were ended, and stored after.
+        """
+        if self.state != GrantState.ACTIVE:
+            return self.ended
+        if not self.account.user.is_active:
+            return "deactivated"
+        newest = self.account.reauth_after
+        is_late = newest is not None and (self.reauth_after is None or self.reauth_after < newest)
+        return "signed_out_everywhere" if is_late else ""
 
     @classmethod
     def from_db(cls, *args: Any, **kwargs: Any) -> "SpatioToken":

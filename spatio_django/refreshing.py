@@ -400,8 +400,8 @@ def _no_thread() -> TokenUnavailable:
 def _reread(grant: SpatioToken) -> SpatioToken:
     """Read the row again, from where it is written."""
     again = _row(grant).with_clock().select_related("account__user").first()
-    if again is None or again.state != GrantState.ACTIVE or not again.account.user.is_active:
-        reason = "deleted" if again is None else again.ended or "deactivated"
+    reason = "deleted" if again is None else again.why_over
+    if again is None or reason:
         code = reason if reason in {"invalid_grant", "other_identity"} else "signed_out"
         raise SessionEnded("The grant is over.", code=code, reason=reason)
     return again

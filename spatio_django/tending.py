@@ -116,11 +116,12 @@ def reason_of_end(grant: SpatioToken | None) -> str:
     """Say why a grant that is not live is over; end what nobody has ended yet."""
     if grant is None:
         return "deleted"
-    user = grant.account.user
-    if grant.state == GrantState.ACTIVE and not user.is_active:
-        distrust(user, "deactivated")  # by a statement that sent no signal
-        return "deactivated"
-    return grant.ended
+    reason = grant.why_over
+    if grant.state == GrantState.ACTIVE and reason == "deactivated":
+        distrust(grant.account.user, reason)  # by a statement that sent no signal
+    elif grant.state == GrantState.ACTIVE and reason:
+        revocation.end(grant.pk, reason, using=grant.alias)
+    return reason
 
 
 def seconds_to_window(grant: SpatioToken) -> float:

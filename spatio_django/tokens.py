@@ -5,7 +5,6 @@ import logging
 from abc import ABC, abstractmethod
 from collections.abc import Collection
 from concurrent.futures import Future
-from datetime import datetime
 from typing import TYPE_CHECKING, Any, cast
 
 from asgiref.sync import sync_to_async
@@ -22,7 +21,6 @@ from spatio_django import links, revocation
 from spatio_django.conf import conf
 from spatio_django.exceptions import (
     ConfigurationError,
-    LoginRefused,
     SessionEnded,
     TokenUnavailable,
     Undecryptable,
@@ -56,9 +54,6 @@ def store(request: HttpRequest, login: "CompletedLogin", account: SpatioAccount)
     Keep what *login* gave, and let the session of *request* point to it.
 
     Called after ``auth.login``, which may have thrown the session's old contents away.
-
-    Raises:
-        LoginRefused: ``ended_meanwhile``.
     """
     grant = SpatioToken(
         account=account,
@@ -68,6 +63,7 @@ def store(request: HttpRequest, login: "CompletedLogin", account: SpatioAccount)
             name: login.id_token_claims[name] for name in KEPT_CLAIMS if name in login.id_token_claims
         },
         seen_ms=from_now(0),
+        reauth_after=account.reauth_after,
     )
     grant.access_token = login.tokens.access_token
     grant.refresh_token = login.tokens.refresh_token
@@ -75,17 +71,8 @@ def store(request: HttpRequest, login: "CompletedLogin", account: SpatioAccount)
         grant.ttl_ms = login.tokens.expires_in * 1000
         grant.expires_ms = from_now(login.tokens.expires_in)
     grant.save(force_insert=True)
-    # Judged again now that the row is there: either this sees the end of all sessions, or that sees the row.
-    if reauth_after(account) != account.reauth_after:
-        revocation.end(grant.pk, "signed_out_everywhere", delete=True)
-        raise LoginRefused("All sessions were ended during the sign-in.", code="ended_meanwhile")
     request.session[SESSION_KEY] = grant.handle
     return grant
-
-
-def reauth_after(account: SpatioAccount) -> datetime | None:
-    """Read since when a sign-in to *account* needs a new proof of identity."""
-    return authoritative(SpatioAccount).filter(pk=account.pk).values_list("reauth_after", flat=True).get()
 
 
 Held = tuple[Any, str | None]
@@ -429,7 +416,7 @@ def for_user(user: Any) -> UserAccess:
         .order_by("-pk")
         .first()
     )
-    if grant is None or not grant.account.user.is_active:
+    if grant is None or grant.why_over:
         raise SessionEnded("This user has no live grant from Spatio.", code="no_grant")
     return UserAccess(grant)
 
@@ -472,8 +459,7 @@ def grant_of(handle: str | None) -> SpatioToken | None:
 
 def is_live(grant: SpatioToken, user_id: str | None) -> bool:
     """Tell whether *grant* may be used by the user with that primary key."""
-    user = grant.account.user
-    return grant.state == GrantState.ACTIVE and user_key(user) == user_id and user.is_active
+    return not grant.why_over and user_key(grant.account.user) == user_id
 
 
 def user_key(user: Any) -> str:

@@ -238,8 +238,7 @@ def test_a_warm_sign_in_asks_little_of_the_database(site: Site) -> None:
     """
     Nothing for the click; for the callback the state, the account with its user, and the grant.
 
-    And once more the account: its sessions may all have been ended meanwhile. The rest is Django's: it writes
-    the session, and notes the login.
+    The rest is Django's: it writes the session, and notes the login.
     """
     site.sign_in(site.browser())
     browser = site.browser()
@@ -252,8 +251,8 @@ def test_a_warm_sign_in_asks_little_of_the_database(site: Site) -> None:
 
     assert statements(click) == []
     cleared = hashlib.sha256(parse_qs(urlsplit(url).query)["state"][0].encode()).hexdigest()[0] == "0"
-    assert len(statements(back)) == 6 + cleared, "\n".join(statements(back))
-    assert sum("spatio_django" in statement for statement in statements(back)) == 4 + cleared
+    assert len(statements(back)) == 5 + cleared, "\n".join(statements(back))
+    assert sum("spatio_django" in statement for statement in statements(back)) == 3 + cleared
 
 
 def statements(queries: CaptureQueriesContext) -> list[str]:

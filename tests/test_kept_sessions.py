@@ -15,6 +15,7 @@ from django.template import engines
 from django.template.response import TemplateResponse
 from django.test import AsyncClient, Client
 from django.urls import path
+from django.utils import timezone
 
 from spatio_django import memo, tokens
 from spatio_django.exceptions import SessionEnded
@@ -697,3 +698,19 @@ def test_an_outage_is_outlived_as_long_as_the_site_says(
     SpatioToken.objects.update(retry_at_ms=0)
     memo.memo.clear()
     assert down.get("/me/").status_code == 200
+
+
+def test_a_sign_in_that_overlaps_the_end_of_all_sessions_is_over_as_well(site: Site) -> None:
+    """It was judged before that, and stored after: its first look ends it."""
+    browser = site.browser()
+    site.sign_in(browser)
+    assert browser.get("/me/").status_code == 200
+    memo.memo.clear()
+
+    SpatioAccount.objects.update(reauth_after=timezone.now())
+
+    assert browser.get("/me/").status_code == 302
+    grant = SpatioToken.objects.get()
+    assert (grant.state, grant.ended) == ("revoked", "signed_out_everywhere")
+    site.sign_in(browser, next="/me/")
+    assert browser.get("/me/").status_code == 200

@@ -78,6 +78,11 @@ class Migration(migrations.Migration):
         ),
         migrations.AddField(
             model_name='spatiotoken',
+            name='reauth_after',
+            field=models.DateTimeField(editable=False, null=True),
+        ),
+        migrations.AddField(
+            model_name='spatiotoken',
             name='state',
             field=models.CharField(choices=[('active', 'active'), ('dead', 'ended at Spatio'), ('revoked', 'signed out')], db_default='active', default='active', max_length=8, verbose_name='state'),
         ),
