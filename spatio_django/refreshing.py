@@ -24,7 +24,7 @@ import secrets
 import threading
 import time
 import zlib
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -54,7 +54,14 @@ from spatio_django.oidc.responses import RefreshResponse
 from spatio_django.oidc.secret import Secret
 from spatio_django.provider import get_client
 from spatio_django.signals import grant_refreshed
-from spatio_django.threads import impatient, in_crew, in_test_case, in_transaction
+from spatio_django.threads import (
+    commit_each_statement,
+    has_one_writer,
+    impatient,
+    in_crew,
+    in_test_case,
+    in_transaction,
+)
 
 if TYPE_CHECKING:
     from spatio_django.oidc.client import Client
@@ -72,7 +79,9 @@ SEND_WITHIN = 3.0
 #: Seconds in which the successor must be stored.
 STORE_WITHIN = 12.0
 #: Seconds to wait for a lock on the row, or the table: whoever holds it must not hold up pages.
-CLAIM_WITHIN = 2
+PATIENCE = 2
+#: Seconds that a caller waits for the site's receivers in another thread.
+RECEIVERS = 1.0
 #: Seconds of a lease: the call's deadline (10), the storing, and a guard of 3.
 LEASE = 25.0
 #: Seconds to wait for another's refresh.
@@ -211,11 +220,15 @@ def _flown(grant: SpatioToken, need: Need) -> SpatioToken:
         mine: Future[SpatioToken] = Future()
         flight = _flights.setdefault(grant.handle, mine)
         if flight is mine:
-            return _result(_departed(mine, grant, need), WAIT + 1) if aside else _lead(mine, grant, need)
+            if not aside:
+                return _lead(mine, grant, need)
+            work = _departed(mine, grant, need)
+            result = _result(mine, WAIT + 1)
+            wait([work], timeout=RECEIVERS)
+            return result
         if need.can_do_with(grant):
             return grant
-        if not need.wait or time.monotonic() >= gives_up:
-            raise _busy()
+        _require_patience(need, gives_up, flight, grant)
         try:
             grant = _result(flight, gives_up - time.monotonic())
         except TokenUnavailable as error:
@@ -227,18 +240,20 @@ def _flown(grant: SpatioToken, need: Need) -> SpatioToken:
 
 async def _aflown(grant: SpatioToken, need: Need) -> SpatioToken:
     _require_hope(grant, need)
-    if await sync_to_async(in_test_case)(grant.alias):  # only that thread sees the rows
+    if await sync_to_async(_is_in_test_case)(grant):  # only that thread sees the rows
         return await sync_to_async(_flown)(grant, need)
     gives_up = time.monotonic() + WAIT + 1
     while True:
         mine: Future[SpatioToken] = Future()
         flight = _flights.setdefault(grant.handle, mine)
         if flight is mine:
-            return await _aresult(_departed(mine, grant, need), WAIT + 1)
+            work = asyncio.wrap_future(_departed(mine, grant, need))
+            result = await _aresult(mine, WAIT + 1)
+            await asyncio.wait([work], timeout=RECEIVERS)
+            return result
         if need.can_do_with(grant):
             return grant
-        if not need.wait or time.monotonic() >= gives_up:
-            raise _busy()
+        _require_patience(need, gives_up, flight, grant)
         try:
             grant = await _aresult(flight, gives_up - time.monotonic())
         except TokenUnavailable as error:
@@ -260,6 +275,22 @@ def _require_hope(grant: SpatioToken, need: Need) -> None:
     if need.rejected is not None and _refused.get(grant.handle, 0.0) > time.monotonic():
         # Another one would not be better: the API wants something else. Each call would use one up.
         raise TokenUnavailable("An API refuses even a token that is new.", code="rejected")
+
+
+def _require_patience(need: Need, gives_up: float, flight: "Future[SpatioToken]", grant: SpatioToken) -> None:
+    """
+    Return if *flight* is to be waited for.
+
+    Raises:
+        TokenUnavailable: ``busy``.
+    """
+    if need.wait and time.monotonic() < gives_up:
+        return
+    if need.wait:
+        # One that never takes off must not be waited for by all others. If it is only slow, the row's lease
+        # keeps a second one from being sent.
+        _clear(flight, grant)
+    raise _busy()
 
 
 #: By handle: until when, on the monotonic clock, a refusal is no reason to refresh.
@@ -284,7 +315,7 @@ def _is_endangered(grant: SpatioToken) -> bool:
         TokenUnavailable: ``in_transaction``.
     """
     alias = grant.alias
-    if connections[alias].vendor != "sqlite":
+    if not has_one_writer(alias):
         in_main_thread = threading.current_thread() is threading.main_thread()
         return in_transaction(alias) or (in_main_thread and not in_test_case(alias))
     if in_transaction(alias):
@@ -296,13 +327,37 @@ def _is_endangered(grant: SpatioToken) -> bool:
     return False  # one connection: another would wait for what this one reads
 
 
-def _departed(mine: "Future[SpatioToken]", grant: SpatioToken, need: Need) -> "Future[SpatioToken]":
-    """Lead in another thread. A transaction here may not see what it stores, so what it gives counts."""
+def _is_in_test_case(grant: SpatioToken) -> bool:
+    _is_endangered(grant)  # async code may have been called from a transaction
+    return in_test_case(grant.alias)
+
+
+def _departed(mine: "Future[SpatioToken]", grant: SpatioToken, need: Need) -> "Future[None]":
+    """
+    Lead in another thread. A transaction here may not see what it stores, so what lands in *mine* counts.
+
+    Returns:
+        Done when the site's receivers have heard of it, too. Not waited for long: one may wait for a lock of
+        the caller's.
+    """
     try:
-        return in_crew(partial(_lead, mine, grant, need, own_thread=True))
+        return in_crew(partial(_lead_beside, mine, grant, need))
     except RuntimeError:
         _land(mine, grant, _no_thread())
-        return mine
+        done: Future[None] = Future()
+        done.set_result(None)
+        return done
+
+
+def _lead_beside(mine: "Future[SpatioToken]", grant: SpatioToken, need: Need) -> None:
+    if mine.done():  # there was no thread a moment ago, and the caller has been told so
+        return
+    try:
+        _lead(mine, grant, need)
+    except SpatioError:
+        return  # it is in the flight
+    except Exception:
+        logger.exception("A refresh failed.")
 
 
 def _result(flight: "Future[SpatioToken]", seconds: float) -> SpatioToken:
@@ -329,24 +384,20 @@ def _copy(error: TokenUnavailable) -> TokenUnavailable:
     return type(error)(str(error), code=error.code, **error.context)
 
 
-def _lead(
-    flight: "Future[SpatioToken]", grant: SpatioToken, need: Need, *, own_thread: bool = False
-) -> SpatioToken:
+def _lead(flight: "Future[SpatioToken]", grant: SpatioToken, need: Need) -> SpatioToken:
     """Do the work that others of this process wait for."""
     try:
-        if own_thread:  # without this, sites that have it off would never see what is stored
-            connections[grant.alias].set_autocommit(True)
         result, is_new = _advance(grant, need)
     except Error:
-        logger.exception("The database failed around a refresh.")
         failure = TokenUnavailable("The database can't be used.", code="database")
         _land(flight, grant, failure)
+        logger.exception("The database failed around a refresh.")
         raise failure from None
     except BaseException as error:
         # What only concerns this caller (an interrupt, a fault of the site's) has the others try themselves.
         _land(flight, grant, error if isinstance(error, SpatioError) else _busy())
         raise
-    _flights.pop(grant.handle, None)
+    _clear(flight, grant)
     flight.set_result(result)
     if is_new:  # told when others can have it: a receiver may ask for the token
         _tell(result)
@@ -355,8 +406,13 @@ def _lead(
 
 def _land(flight: "Future[SpatioToken]", grant: SpatioToken, error: SpatioError) -> None:
     """Let those who wait know that nothing came of it."""
-    _flights.pop(grant.handle, None)
+    _clear(flight, grant)
     flight.set_exception(error)
+
+
+def _clear(flight: "Future[SpatioToken]", grant: SpatioToken) -> None:
+    if _flights.get(grant.handle) is flight:
+        _flights.pop(grant.handle, None)
 
 
 def _advance(grant: SpatioToken, need: Need) -> tuple[SpatioToken, bool]:
@@ -471,7 +527,8 @@ def _claim(grant: SpatioToken, lease: str) -> bool:
     if grant.lease_id:
         free = free.filter(lease_until_ms__lt=DatabaseNow())
         values["in_doubt"] = True  # whoever held it did not say how it went
-    with impatient(grant.alias, CLAIM_WITHIN):
+    commit_each_statement(grant.alias)
+    with impatient(grant.alias, PATIENCE):
         return bool(free.update(**values))
 
 
@@ -493,11 +550,18 @@ def _ask(
     try:
         return client.refresh(registered.credentials, token, send_by=send_by)
     except ProviderRefused as error:
-        renewed = registration.renewed(registered) if error.code == "invalid_client" else None
+        renewed = _renewed(registered) if error.code == "invalid_client" else None
         if renewed is None:
             raise
     left = claimed_at + REFRESH_TIMEOUT - time.monotonic()
     return client.refresh(renewed.credentials, token, send_by=send_by, timeout=left)
+
+
+def _renewed(registered: registration.Registration) -> registration.Registration | None:
+    try:
+        return registration.renewed(registered)
+    except (Error, SpatioError):  # then what Spatio said is what there is
+        return None
 
 
 def _note(breaker: Breaker, client: "Client", error: SpatioError) -> None:
@@ -552,12 +616,13 @@ def _failed(grant: SpatioToken, lease: str, error: SpatioError, *, spare: bool) 
         # has refused is not, however long it would live.
         pause = max(pause, min(grant.seconds_left, window(grant)) / 2)
     grant.retry_at_ms = int(1000 * (grant.now + pause))  # for who decides when to look again
-    _row(grant).filter(lease_id=lease).update(
-        lease_id="",
-        retry_at_ms=from_now(pause),
-        fails=fails,
-        in_doubt=ambiguous or grant.in_doubt or bool(grant.lease_id),
-    )
+    with impatient(grant.alias, PATIENCE):
+        _row(grant).filter(lease_id=lease).update(
+            lease_id="",
+            retry_at_ms=from_now(pause),
+            fails=fails,
+            in_doubt=ambiguous or grant.in_doubt or bool(grant.lease_id),
+        )
     raise TokenUnavailable("Spatio could not renew the access token.", code="unavailable")
 
 
@@ -582,9 +647,11 @@ def _store(
         values["refresh_ciphertext"] = successor.refresh_ciphertext
     if answer.scope:
         values["scope"] = " ".join(answer.scope)
-    if not _stored(grant, values, claimed_at=claimed_at):
+    is_stored = _stored(grant, values, claimed_at=claimed_at)
+    if not is_stored:
         try:
-            _reread(grant)
+            # A commit whose answer was lost has stored it all the same.
+            is_stored = _reread(grant).access_ciphertext == successor.access_ciphertext
         except SessionEnded:
             # Signed out while it was on its way: the successor must not outlive that.
             revocation.discard(
@@ -594,6 +661,7 @@ def _store(
                 expires_ms=None if ttl_ms is None else from_now(ttl_ms / 1000),
             )
             raise
+    if not is_stored:
         return None
     if answer.id_token:
         _judge(grant, answer.id_token, client)
@@ -627,7 +695,9 @@ def _stored(grant: SpatioToken, values: dict[str, Any], *, claimed_at: float) ->
             since_claim = F("lease_until_ms") + (ttl_ms - int(LEASE * 1000))
             expires_ms = Least(from_now(ttl_ms / 1000 - age), since_claim)
         try:
-            return bool(ours.update(expires_ms=expires_ms, **values))
+            commit_each_statement(grant.alias)
+            with impatient(grant.alias, PATIENCE):
+                return bool(ours.update(expires_ms=expires_ms, **values))
         except Error as error:
             if time.monotonic() >= gives_up:
                 logger.critical("A refresh token was lost: it could not be stored.")

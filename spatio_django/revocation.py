@@ -42,7 +42,13 @@ from spatio_django.models import (
 from spatio_django.oidc.secret import Secret
 from spatio_django.provider import get_client
 from spatio_django.signals import grant_ended
-from spatio_django.threads import beside, in_test_case, in_transaction, when_committed
+from spatio_django.threads import (
+    beside,
+    commit_each_statement,
+    in_test_case,
+    in_transaction,
+    when_committed,
+)
 
 if TYPE_CHECKING:
     from django.db.models import QuerySet
@@ -149,8 +155,8 @@ def _ended(
             if grant.state == GrantState.ACTIVE:
                 pending = queue(grant, reason)
                 queued += [pending] if pending else []
-                if mark_ended(grant, reason):
-                    over.append(grant)
+                mark_ended(grant, reason)
+                over.append(grant)
             if delete:
                 grant.delete(using=alias)
     return over, queued
@@ -248,13 +254,18 @@ def attempt_when_committed(pending: PendingRevocation) -> None:
         if in_test_case(alias):  # nobody else can see the row
             attempt(pending_id, using=alias)
             return
-        future = _outbox.submit(partial(attempt, pending_id, using=alias))
+        future = _outbox.submit(partial(_attempt_beside, pending_id, alias))
         if waiting is None:
             _waiter.wait_for(future)
         else:
             waiting.append(future)
 
     when_committed(alias, committed)
+
+
+def _attempt_beside(pending_id: int, alias: str) -> bool:
+    commit_each_statement(alias)
+    return attempt(pending_id, using=alias)
 
 
 class _Listeners(threading.local):
@@ -310,14 +321,12 @@ class _Outbox:
             except RuntimeError:
                 with self._lock:
                     self._running -= 1
-                    nobody_else = self._running == 0
-                if nobody_else:
-                    self._give_up()
+                    left = list(self._entries) if self._running == 0 else []
+                    for _entry in left:
+                        self._entries.popleft()
+                for _work, given_up in left:
+                    given_up.set_result(False)
         return future
-
-    def _give_up(self) -> None:
-        while self._entries:
-            self._entries.popleft()[1].set_result(False)
 
     def _run(self) -> None:
         while True:

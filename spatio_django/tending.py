@@ -8,7 +8,7 @@ from django.conf import settings
 from django.contrib import auth
 from django.contrib.auth.models import AnonymousUser
 from django.contrib.sessions.backends.base import SessionBase
-from django.db import DatabaseError, connections
+from django.db import Error, connections
 from django.http import HttpRequest
 from django.middleware.csrf import CSRF_SESSION_KEY
 
@@ -16,8 +16,9 @@ from spatio_django import links, revocation
 from spatio_django.conf import conf
 from spatio_django.exceptions import SessionEnded, TokenUnavailable
 from spatio_django.memo import memo
-from spatio_django.models import GrantState, SpatioToken, authoritative, from_now
+from spatio_django.models import GrantState, SpatioToken, from_now
 from spatio_django.refreshing import Need, afresh, fresh, window
+from spatio_django.threads import has_one_writer, impatient
 from spatio_django.tokens import SESSION_KEY, Held, SpatioRequest, distrust, grant_of, held, is_live
 
 logger = logging.getLogger("spatio_django")
@@ -84,44 +85,47 @@ def patience(grant: SpatioToken) -> Need:
     """
     Give what a page needs: not to wait for another's refresh. Only what asks for the token does.
 
-    Unless it can't, because on SQLite nothing is refreshed inside the transaction of ``ATOMIC_REQUESTS``.
+    Unless nobody knows any more whether the person may be here; or what asks for it can't wait, because on
+    SQLite nothing is refreshed inside the transaction of ``ATOMIC_REQUESTS``.
     """
-    connection = connections[grant.alias]
-    return Need(wait=connection.vendor == "sqlite" and connection.settings_dict["ATOMIC_REQUESTS"])
+    is_atomic = connections[grant.alias].settings_dict["ATOMIC_REQUESTS"]
+    return Need(wait=is_stale(grant) or (is_atomic and has_one_writer(grant.alias)))
 
 
 def due_grant(request: HttpRequest, cookie: str) -> SpatioToken | None:
     """Look at the session and its grant: end what is over, and give the grant if it is to be refreshed."""
-    user_id, handle = peek(request)
-    if handle is None:
-        memo.looked(cookie, None)
-        return None
     try:
-        grant = grant_of(handle)
-        if grant is None or not is_live(grant, user_id):
-            end_session(request, reason_of_end(grant))
-            return None
-        note_seen(grant)
-    except DatabaseError:
+        user_id, handle = peek(request)
+        grant = None if handle is None else grant_of(handle)
+    except Exception:  # any session store, any of its errors: pages that need no session go on
         # Looked at again with the next request. Stopping this one would also stop a sign-out.
         logger.exception("The grant of a session could not be looked at.")
         return None
+    if handle is None:
+        memo.looked(cookie, None)
+        return None
+    if grant is None or not is_live(grant, user_id):
+        reason = "deleted" if grant is None else grant.why_over
+        if grant is not None and grant.state == GrantState.ACTIVE:
+            end_what_is_over(grant, reason)
+        end_session(request, reason)
+        return None
+    note_seen(grant)
     if not grant.refresh_ciphertext or Need().is_met_by(grant):
         memo.looked(cookie, handle, again_in=seconds_to_window(grant))
         return None
     return grant
 
 
-def reason_of_end(grant: SpatioToken | None) -> str:
-    """Say why a grant that is not live is over; end what nobody has ended yet."""
-    if grant is None:
-        return "deleted"
-    reason = grant.why_over
-    if grant.state == GrantState.ACTIVE and reason == "deactivated":
-        distrust(grant.account.user, reason)  # by a statement that sent no signal
-    elif grant.state == GrantState.ACTIVE and reason:
-        revocation.end(grant.pk, reason, using=grant.alias)
-    return reason
+def end_what_is_over(grant: SpatioToken, reason: str) -> None:
+    """End a grant that nobody has ended yet. The session is over, whether that works or not."""
+    try:
+        if reason == "deactivated":
+            distrust(grant.account.user, reason)  # by a statement that sent no signal
+        elif reason:  # else it is another user's, and goes on for them
+            revocation.end(grant.pk, reason, using=grant.alias)
+    except Error:
+        logger.exception("A grant that is over could not be ended.")
 
 
 def seconds_to_window(grant: SpatioToken) -> float:
@@ -132,8 +136,13 @@ def seconds_to_window(grant: SpatioToken) -> float:
 
 def note_seen(grant: SpatioToken) -> None:
     """Keep the day on which somebody was here: what nobody comes back to can be cleared away."""
-    if grant.now * 1000 - grant.seen_ms > SEEN_EVERY * 1000:
-        authoritative(SpatioToken).filter(pk=grant.pk).update(seen_ms=from_now(0))
+    if grant.now * 1000 - grant.seen_ms <= SEEN_EVERY * 1000:
+        return
+    try:
+        with impatient(grant.alias, 1):
+            SpatioToken.objects.using(grant.alias).filter(pk=grant.pk).update(seen_ms=from_now(0))
+    except Error:
+        logger.warning("When a grant was last seen could not be noted.")
 
 
 def tended(
@@ -146,14 +155,19 @@ def tended(
     if isinstance(result, SessionEnded):
         end_session(request, str(result.context.get("reason", result.code)))
         return
-    left = grant.seconds_left
-    is_down = isinstance(result, TokenUnavailable) and result.code == "unavailable"
-    if is_down and left is not None and left <= -conf.SPATIO_MAX_STALE:
+    if isinstance(result, TokenUnavailable) and is_stale(grant):
         suspend(request)
         return
+    is_down = isinstance(result, TokenUnavailable) and result.code == "unavailable"
     # Not again with each request, as long as it can't be refreshed.
     pause = max(grant.retry_at_ms / 1000 - grant.now, 5.0 if is_down else 1.0)
     memo.looked(cookie, grant.handle, again_in=pause)
+
+
+def is_stale(grant: SpatioToken) -> bool:
+    """Tell whether the access token has been over for ``SPATIO_MAX_STALE``."""
+    left = grant.seconds_left
+    return left is not None and left <= -conf.SPATIO_MAX_STALE
 
 
 def suspend(request: HttpRequest) -> None:

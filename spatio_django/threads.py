@@ -40,6 +40,18 @@ def in_test_case(alias: str) -> bool:
     return bool(blocks) and all(marks)
 
 
+def commit_each_statement(alias: str) -> None:
+    """Have what this thread writes committed at once, also where the site has that off."""
+    connection = connections[alias]
+    if not (connection.in_atomic_block or connection.get_autocommit()):
+        connection.set_autocommit(True)
+
+
+def has_one_writer(alias: str) -> bool:
+    """Tell whether a second connection would have to wait for the first, which may wait for it."""
+    return connections[alias].vendor == "sqlite"
+
+
 def when_committed(alias: str, work: Callable[[], None]) -> None:
     """
     Do *work* when the transaction around us is committed, if there is one; never if it is rolled back.

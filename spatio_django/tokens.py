@@ -12,7 +12,7 @@ from django.contrib import auth
 from django.contrib.auth import get_user_model
 from django.contrib.sessions.backends.base import SessionBase
 from django.core.exceptions import ImproperlyConfigured
-from django.db import DatabaseError, router
+from django.db import Error, router
 from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.functional import cached_property
@@ -103,7 +103,7 @@ def replaced(before: Held) -> None:
     try:
         with revocation.waiting_later():  # nobody waits for it
             drop(before, "replaced")
-    except DatabaseError:
+    except Error:
         logger.exception("A grant that was replaced could not be ended.")
 
 
@@ -270,8 +270,7 @@ class SpatioAccess(ABC):
             return self._token(Need(rejected=rejected))
 
         def refused() -> None:
-            if self.grant is not None:
-                note_refusal(self.grant)
+            note_refusal(_required(self.grant))
 
         return ApiSession(
             token=token, refused=refused, origins=conf.SPATIO_API_ORIGINS, proxy=conf.SPATIO_HTTP_PROXY
@@ -355,7 +354,8 @@ class RequestAccess(SpatioAccess):
 
     def __init__(self, request: HttpRequest) -> None:
         self._request = request
-        self._known: tuple[tuple[Any, str | None], SpatioToken | None] | None = None
+        self._key: tuple[Any, str | None] | None = None
+        self._grant: SpatioToken | None = None
         #: Why a view got no token, if it asked for one in vain.
         self.failure: TokenUnavailable | None = None
 
@@ -369,13 +369,13 @@ class RequestAccess(SpatioAccess):
         """
         user = self._request.user
         handle = self._request.session.get(SESSION_KEY) if user.is_authenticated else None
-        if self._known is None or self._known[0] != (user.pk, handle):
-            self._known = ((user.pk, handle), live_grant(self._request.session.get(auth.SESSION_KEY), handle))
-        return self._known[1]
+        key = (user.pk, handle)
+        if self._key != key:
+            self._key, self._grant = key, live_grant(self._request.session.get(auth.SESSION_KEY), handle)
+        return self._grant
 
     def _renewed(self, grant: SpatioToken) -> None:
-        if self._known is not None:
-            self._known = (self._known[0], grant)
+        self._grant = grant
 
     def _failed(self, error: TokenUnavailable) -> TokenUnavailable:
         self.failure = error
@@ -511,7 +511,7 @@ def grant_signed_out(*, request: HttpRequest | None, **kwargs: Any) -> None:
         # Django empties the session after this. With our middleware nobody waits for Spatio before that.
         with revocation.waiting_later() as revocations:
             drop(held(request.session), "signed_out")
-    except DatabaseError:
+    except Error:
         # Better that a row stays than that the person does.
         logger.exception("The grant of a session that signed out could not be ended.")
     else:

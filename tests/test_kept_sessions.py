@@ -7,8 +7,11 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+from asgiref.sync import async_to_sync
 from django.contrib.auth import get_user_model
 from django.contrib.auth.decorators import login_required
+from django.contrib.auth.signals import user_logged_out
+from django.db import InterfaceError, connection
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import render
 from django.template import engines
@@ -713,4 +716,58 @@ def test_a_sign_in_that_overlaps_the_end_of_all_sessions_is_over_as_well(site: S
     grant = SpatioToken.objects.get()
     assert (grant.state, grant.ended) == ("revoked", "signed_out_everywhere")
     site.sign_in(browser, next="/me/")
+    assert browser.get("/me/").status_code == 200
+
+
+def test_a_session_that_can_not_be_ended_is_nobodys_for_now(
+    site: Site, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A receiver of the site's fails: the request is anonymous all the same, and the next one tries again."""
+    browser = site.browser()
+    site.sign_in(browser)
+    assert browser.get("/me/").status_code == 200
+    SpatioToken.objects.all().delete()
+
+    def fail(**kwargs: Any) -> None:
+        raise ValueError("a fault of the site's")
+
+    user_logged_out.connect(fail, dispatch_uid="test")
+    try:
+        assert browser.get("/me/").status_code == 302
+    finally:
+        user_logged_out.disconnect(dispatch_uid="test")
+
+    assert "could not be ended" in caplog.text
+    assert tokens.SESSION_KEY in browser.session
+    assert browser.get("/me/").status_code == 302
+    assert tokens.SESSION_KEY not in browser.session
+
+
+def test_an_async_request_works_inside_a_test_case(site: Site) -> None:
+    """Only the thread of the test sees its rows."""
+    site.sign_in(site.browser())
+    access = tokens.for_user(User.objects.get())
+
+    answer = async_to_sync(access.arequest)("GET", site.spatio.issuer + "/oauth2/userinfo")
+
+    assert answer.status_code == 200
+
+
+def test_a_page_is_not_held_up_by_a_row_that_can_not_be_read(
+    site: Site, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is looked at with the next request."""
+    browser = site.browser()
+    site.sign_in(browser)
+    memo.memo.clear()
+
+    def locked(execute: Any, sql: str, *rest: Any) -> Any:
+        if "spatiotoken" in sql:
+            raise InterfaceError("connection already closed")
+        return execute(sql, *rest)
+
+    with connection.execute_wrapper(locked):
+        assert browser.get("/plain/").status_code == 200
+
+    assert "could not be looked at" in caplog.text
     assert browser.get("/me/").status_code == 200

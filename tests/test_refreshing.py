@@ -1,14 +1,24 @@
 """Refreshing: one call per expiry, whoever asks, and nothing lost."""
 
+import threading
+from concurrent.futures import Future
 from typing import Any
 
 import pytest
+from asgiref.sync import async_to_sync
 from django.contrib.auth import get_user_model
+from django.core.cache import cache
+from django.core.management import call_command
+from django.db import OperationalError, connection
 
-from spatio_django import memo, tokens
-from spatio_django.exceptions import SessionEnded
-from spatio_django.models import PendingRevocation, SpatioToken
-from tests.conftest import Site
+from spatio_django import memo, provider, refreshing, registration, tokens
+from spatio_django.exceptions import SessionEnded, TokenUnavailable
+from spatio_django.models import PendingRevocation, SpatioAccount, SpatioClient, SpatioToken
+from spatio_django.oidc.secret import Secret
+from spatio_django.refreshing import Need
+from spatio_django.testing import FakeSpatio
+from tests.conftest import Site, run_async
+from tests.misbehaving import Misbehaviour
 
 User = get_user_model()
 
@@ -91,3 +101,415 @@ def test_for_user_gives_fresh_tokens_to_jobs(site: Site) -> None:
     tokens.sign_out_everywhere(user)
     with pytest.raises(SessionEnded, match="no live grant"):
         tokens.for_user(user)
+
+
+def expired(site: Site) -> SpatioToken:
+    """Sign somebody in, let their token run out, and give the grant as it is read."""
+    _browser, grant = signed_in(site)
+    age(grant)
+    return read(grant)
+
+
+def read(grant: SpatioToken) -> SpatioToken:
+    """Read *grant* as the package does."""
+    return SpatioToken.objects.with_clock().select_related("account__user").get(pk=grant.pk)
+
+
+def code_of(grant: SpatioToken, need: Need | None = None) -> str:
+    """Ask for a token in vain; give the code."""
+    with pytest.raises(TokenUnavailable) as caught:
+        refreshing.fresh(grant, need or Need())
+    return caught.value.code
+
+
+def landing(flight: "Future[SpatioToken]", grant: SpatioToken, outcome: Any) -> threading.Thread:
+    """Let *flight* land a moment later, with a grant or an error."""
+
+    def land() -> None:
+        refreshing._flights.pop(grant.handle)
+        if isinstance(outcome, Exception):
+            flight.set_exception(outcome)
+        else:
+            flight.set_result(outcome)
+
+    timer = threading.Timer(0.1, land)
+    timer.start()
+    return timer
+
+
+def test_who_waits_for_another_thread_hears_what_it_heard(site: Site) -> None:
+    """A failure is theirs, too; one that says "busy" is not, nor is a grant that is as old as before."""
+    grant = expired(site)
+    flight = refreshing._flights[grant.handle] = Future()
+    landing(flight, grant, TokenUnavailable("Down.", code="unavailable"))
+    assert code_of(grant) == "unavailable"
+
+    for outcome in (TokenUnavailable("Busy.", code="busy"), read(grant)):
+        age(grant)
+        flight = refreshing._flights[grant.handle] = Future()
+        landing(flight, grant, outcome)
+
+        assert refreshing.fresh(read(grant), Need()).seconds_left > 0  # type: ignore[operator]
+    assert refreshes(site) == 2
+
+
+def test_a_flight_that_never_lands_is_given_up_and_forgotten(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else nobody in this process could ever refresh that grant again."""
+    monkeypatch.setattr(refreshing, "WAIT", -0.9)
+    grant = expired(site)
+    refreshing._flights[grant.handle] = Future()
+    assert code_of(grant, Need(wait=False)) == "busy"
+    assert grant.handle in refreshing._flights
+
+    assert code_of(grant) == "busy"
+
+    assert grant.handle not in refreshing._flights
+    monkeypatch.undo()
+    assert refreshing.fresh(grant, Need()).generation == 1
+
+
+def test_without_a_refresh_token_nothing_can_be_refreshed(site: Site) -> None:
+    """A token that still lasts is as good as ever."""
+    grant = expired(site)
+    SpatioToken.objects.update(refresh_ciphertext="")
+    assert code_of(read(grant)) == "expired"
+
+    age(grant, left=1)
+
+    assert refreshing.fresh(read(grant), Need()).generation == 0
+    assert refreshes(site) == 0
+
+
+def test_refusals_are_remembered_of_a_bounded_number_of_grants(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the newest."""
+    monkeypatch.setattr(refreshing, "MOST_REFUSED", 2)
+    _browser, grant = signed_in(site)
+    refreshing._refused.update({"one": 0.0, "two": 0.0})
+
+    refreshing.note_refusal(grant)
+
+    assert list(refreshing._refused) == [grant.handle]
+    grant = read(grant)
+    assert code_of(grant, Need(rejected=grant.access_token)) == "rejected"
+
+
+def test_another_issuers_grant_is_over(site: Site) -> None:
+    """Its refresh token is not sent to the new one."""
+    grant = expired(site)
+    SpatioAccount.objects.update(issuer="https://old.example")
+
+    assert code_of(read(grant)) == "other_issuer"
+
+    assert refreshes(site) == 0
+
+
+def test_a_client_that_is_not_registered_any_more_refreshes_nothing(site: Site) -> None:
+    """An operator's fault ends no session."""
+    grant = expired(site)
+    SpatioClient.objects.all().delete()
+    assert code_of(grant) == "not_registered"
+    SpatioToken.objects.update(client_id="another")
+
+    assert code_of(read(grant)) == "not_registered"
+
+    assert refreshes(site) == 0
+
+
+def test_metadata_that_can_not_be_had_are_an_outage(site: Site) -> None:
+    """After a restart while Spatio is down."""
+    grant = expired(site)
+    provider.close()
+    cache.clear()
+    site.spatio.stop()
+
+    assert code_of(grant) == "unavailable"
+
+    assert read(grant).lease_id == ""
+
+
+def test_a_lease_that_ran_out_is_taken_over_in_doubt(site: Site) -> None:
+    """Whoever held it did not say how it went: the refresh token may be used up."""
+    grant = expired(site)
+    SpatioToken.objects.update(lease_id="gone", lease_until_ms=1)
+    site.spatio.stop()
+    assert code_of(read(grant)) == "unavailable"
+    assert read(grant).in_doubt
+
+    site.spatio.start()
+    SpatioToken.objects.update(retry_at_ms=0)
+
+    assert not refreshing.fresh(read(grant), Need()).in_doubt
+
+
+def test_anothers_lease_is_waited_for_only_by_who_waits(site: Site) -> None:
+    """A page goes on at once."""
+    grant = expired(site)
+    SpatioToken.objects.update(lease_id="another", lease_until_ms=int(1000 * (grant.now + 25)))
+
+    assert code_of(read(grant), Need(wait=False)) == "busy"
+
+    assert refreshes(site) == 0
+
+
+def test_an_answer_without_scope_or_life_keeps_both(site: Site, misbehaviour: Misbehaviour) -> None:
+    """RFC 6749 §5.1 and §6. Where nobody ever said how long a token lives, it lives on."""
+    grant = expired(site)
+    misbehaviour.json("/oauth2/token", scope=None, expires_in=None)
+    after = refreshing.fresh(grant, Need())
+    assert (after.scope, after.ttl_ms) == (grant.scope, grant.ttl_ms)
+
+    SpatioToken.objects.update(ttl_ms=None)
+    age(grant)
+
+    assert refreshing.fresh(read(grant), Need()).seconds_left is None
+
+
+def test_a_database_that_never_takes_the_successor_is_told_to_the_log(
+    site: Site, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """There is nothing else that could be done."""
+    monkeypatch.setattr(refreshing, "STORE_WITHIN", 0.2)
+    grant = expired(site)
+
+    def refuse(execute: Any, sql: str, *rest: Any) -> Any:
+        if "access_ciphertext" in sql and sql.startswith("UPDATE"):
+            raise OperationalError("the disk is full")
+        return execute(sql, *rest)
+
+    with connection.execute_wrapper(refuse):
+        assert code_of(grant) == "database"
+
+    assert "was lost" in caplog.text
+    assert "tried again" in caplog.text
+    assert not refreshing._flights
+
+
+def test_another_identity_that_can_not_even_be_ended_is_over_all_the_same(
+    site: Site, misbehaviour: Misbehaviour, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The next refresh judges it again."""
+    grant = expired(site)
+    misbehaviour.id_token(site.spatio.sign, sub="acc_other")
+
+    def refuse(execute: Any, sql: str, *rest: Any) -> Any:
+        if '"ended"' in sql and sql.startswith("UPDATE"):
+            raise OperationalError("the disk is full")
+        return execute(sql, *rest)
+
+    with connection.execute_wrapper(refuse):
+        assert code_of(grant) == "other_identity"
+
+    assert "could not be ended" in caplog.text
+
+
+def test_a_fault_of_the_sites_in_the_middle_of_it_leaves_nobody_waiting(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever waits tries for themselves."""
+    grant = expired(site)
+    monkeypatch.setattr(refreshing, "get_client", lambda: 1 / 0)
+
+    with pytest.raises(ZeroDivisionError):
+        refreshing.fresh(grant, Need())
+
+    assert not refreshing._flights
+    monkeypatch.undo()
+    assert refreshing.fresh(grant, Need()).generation == 1
+
+
+def test_what_was_renewed_while_spatio_refused_the_old_token_counts(
+    site: Site, misbehaviour: Misbehaviour
+) -> None:
+    """Somebody else was faster: the newest row is the truth, and not "invalid_grant"."""
+    grant = expired(site)
+    answers: list[int] = []
+
+    def lie(status: str, headers: dict[str, str], body: bytes) -> tuple[str, dict[str, str], bytes]:
+        answers.append(1)
+        return "400 Bad Request", headers, b'{"error": "invalid_grant"}'
+
+    def meanwhile(execute: Any, sql: str, *rest: Any) -> Any:
+        if answers and '"ended"' in sql:
+            answers.clear()
+            SpatioToken.objects.update(generation=7, expires_ms=int(1000 * (grant.now + 900)))
+        return execute(sql, *rest)
+
+    misbehaviour.lies["/oauth2/token"] = lie
+    with connection.execute_wrapper(meanwhile):
+        assert refreshing.fresh(grant, Need()).generation == 7
+
+
+def test_a_successor_that_comes_after_another_gives_way(site: Site, misbehaviour: Misbehaviour) -> None:
+    """Its lease had run out, and somebody else has refreshed the grant: their row goes on."""
+    grant = expired(site)
+
+    def meanwhile(execute: Any, sql: str, *rest: Any) -> Any:
+        if "access_ciphertext" in sql and sql.startswith("UPDATE"):
+            with connection.cursor() as cursor:
+                cursor.execute(
+                    "UPDATE spatio_django_spatiotoken SET generation = 9, expires_ms = %s",
+                    [int(1000 * (grant.now + 900))],
+                )
+        return execute(sql, *rest)
+
+    with connection.execute_wrapper(meanwhile):
+        assert refreshing.fresh(grant, Need()).generation == 9
+
+
+def test_an_expired_token_is_refreshed_in_async_code_inside_a_test_case(site: Site) -> None:
+    """Only the thread of the test sees its rows."""
+    grant = expired(site)
+    access = tokens.for_user(grant.account.user)
+
+    assert async_to_sync(access.aget_token)() != ""
+
+    assert read(grant).generation == 1
+
+
+@pytest.mark.django_db(transaction=True)
+class TestBeside:
+    """Where another thread does it, as on databases that have more than one writer."""
+
+    @pytest.fixture
+    def site(self, transactional_db: None, spatio: FakeSpatio, settings: Any) -> Site:
+        """Register the site at a fresh provider."""
+        settings.SPATIO_ISSUER = spatio.issuer
+        call_command("spatio_register", "--base-url", Site.origin, verbosity=0)
+        return Site(spatio)
+
+    @pytest.fixture(autouse=True)
+    def many_writers(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Let the database pass for one that lets more than one connection write."""
+        monkeypatch.setattr(refreshing, "has_one_writer", lambda _: False)
+
+    def test_in_the_main_thread_a_signal_can_not_reach_it(self, site: Site) -> None:
+        """Such as the time limit of a job."""
+        grant = expired(site)
+
+        assert refreshing.fresh(grant, Need()).generation == 1
+
+    def test_a_failure_there_is_a_failure_here(self, site: Site) -> None:
+        """With its code."""
+        grant = expired(site)
+        site.spatio.revoke_grants()
+
+        assert code_of(grant) == "invalid_grant"
+
+    def test_without_a_thread_to_be_had_it_is_busy(self, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+        """At the end of a process; nobody is left waiting."""
+        grant = expired(site)
+
+        def in_crew(work: Any) -> None:
+            raise RuntimeError("cannot schedule new futures after shutdown")
+
+        monkeypatch.setattr(refreshing, "in_crew", in_crew)
+
+        assert code_of(grant) == "busy"
+        assert not refreshing._flights
+
+    def test_what_takes_too_long_goes_on_without_the_caller(
+        self, site: Site, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """And is there for the next."""
+        grant = expired(site)
+        monkeypatch.setattr(refreshing, "WAIT", -1.0)
+
+        assert code_of(grant) == "busy"
+
+        for _ in range(500):
+            if not refreshing._flights:
+                break
+            threading.Event().wait(0.02)
+        assert read(grant).generation == 1
+
+    @pytest.mark.parametrize("outcome", ["busy", "unavailable", "grant"])
+    def test_tasks_wait_for_another_as_threads_do(self, site: Site, outcome: str) -> None:
+        """Without a thread each."""
+        grant = expired(site)
+        flight = refreshing._flights[grant.handle] = Future()
+        landing(flight, grant, read(grant) if outcome == "grant" else TokenUnavailable("Down.", code=outcome))
+
+        if outcome == "unavailable":
+            with pytest.raises(TokenUnavailable) as caught:
+                run_async(refreshing.afresh(grant, Need()))
+            assert caught.value.code == "unavailable"
+        else:
+            assert run_async(refreshing.afresh(grant, Need())).generation == 1
+
+    def test_tasks_give_up_as_threads_do(self, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+        """And what never lands is forgotten."""
+        grant = expired(site)
+        monkeypatch.setattr(refreshing, "WAIT", -0.9)
+        refreshing._flights[grant.handle] = Future()
+
+        with pytest.raises(TokenUnavailable, match="elsewhere"):
+            run_async(refreshing.afresh(grant, Need()))
+
+        assert grant.handle not in refreshing._flights
+        age(grant, left=600)
+        refreshing._flights[grant.handle] = Future()
+        need = Need(min_ttl=300)
+        SpatioToken.objects.update(ttl_ms=3_600_000)
+        assert run_async(refreshing.afresh(read(grant), need)).generation == 0
+
+    def test_a_secret_that_was_renewed_by_another_process_is_read_again(self, site: Site) -> None:
+        """A client that failed to authenticate has used nothing up."""
+        grant = expired(site)
+        secret = SpatioClient.objects.get().client_secret
+        assert refreshing.fresh(grant, Need()).generation == 1
+        wrong = SpatioClient.objects.get()
+        wrong.client_secret = Secret("wrong")
+        wrong.save()
+        registration.current()
+        right = SpatioClient.objects.get()
+        right.client_secret = secret
+        SpatioClient.objects.update(secret_ciphertext=right.secret_ciphertext)  # sends no signal
+        age(grant)
+        site.spatio.requests.clear()
+
+        assert refreshing.fresh(read(grant), Need()).generation == 2
+
+        assert refreshes(site) == 2
+
+    def test_async_code_makes_requests_without_a_thread_of_its_own(self, site: Site) -> None:
+        """The token is refreshed on the way."""
+        grant = expired(site)
+        access = tokens.for_user(grant.account.user)
+
+        answer = run_async(access.arequest("GET", site.spatio.issuer + "/oauth2/userinfo"))
+
+        assert answer.status_code == 200
+        assert read(grant).generation == 1
+
+    @pytest.mark.parametrize("wait", [False, True])
+    def test_a_task_that_needs_no_new_token_waits_for_none(self, site: Site, wait: bool) -> None:
+        """Somebody else is at it."""
+        _browser, grant = signed_in(site)
+        age(grant, left=10)
+        grant = read(grant)
+        refreshing._flights[grant.handle] = Future()
+        assert not Need().is_met_by(grant)
+
+        assert run_async(refreshing.afresh(grant, Need(wait=wait))).generation == 0
+
+    def test_a_task_goes_on_waiting_when_what_came_is_not_enough(self, site: Site) -> None:
+        """Then it does it itself."""
+        grant = expired(site)
+        flight = refreshing._flights[grant.handle] = Future()
+        landing(flight, grant, TokenUnavailable("Busy.", code="busy"))
+
+        assert run_async(refreshing.afresh(grant, Need())).generation == 1
+
+
+def test_a_provider_that_sends_no_id_token_with_a_refresh_is_fine(
+    site: Site, misbehaviour: Misbehaviour
+) -> None:
+    """OpenID Connect Core §12.1: it may leave it out."""
+    grant = expired(site)
+    misbehaviour.json("/oauth2/token", id_token=None)
+
+    assert refreshing.fresh(grant, Need()).generation == 1

@@ -4,17 +4,21 @@ import threading
 from typing import Any
 
 import pytest
+from django.contrib.auth import get_user_model
+from django.contrib.auth.models import AnonymousUser
 from django.core.cache import cache
 from django.core.management import call_command
 from django.db import OperationalError, connection, transaction
 
-from spatio_django import provider, revocation
+from spatio_django import provider, revocation, tokens
 from spatio_django.models import GrantState, PendingRevocation, SpatioAccount, SpatioToken
 from spatio_django.oidc.secret import Secret
 from spatio_django.signals import grant_ended
 from spatio_django.testing import FakeSpatio
-from tests.conftest import Site
+from tests.conftest import Site, run_async
 from tests.misbehaving import Misbehaviour
+
+User = get_user_model()
 
 
 def grant_of(site: Site) -> SpatioToken:
@@ -283,3 +287,119 @@ class TestBeside:
         assert [future.result(0) for future in revocations] == [False]
         assert "could not be tried" in caplog.text
         assert PendingRevocation.objects.count() == 1
+
+    def test_while_others_are_at_it_a_thread_less_matters_to_nobody(
+        self, site: Site, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """They do it."""
+        first, let_go = threading.Event(), threading.Event()
+
+        def hold() -> bool:
+            first.set()
+            return let_go.wait(20)
+
+        outbox = revocation._Outbox()
+        held = outbox.submit(hold)
+        assert first.wait(20)
+
+        def beside(*_: Any, **__: Any) -> None:
+            raise RuntimeError("can't start new thread")
+
+        monkeypatch.setattr(revocation, "beside", beside)
+        later = outbox.submit(lambda: True)
+        outbox.THREADS = 1
+        last = outbox.submit(lambda: True)
+        assert not later.done()
+        assert not last.done()
+        let_go.set()
+
+        assert [future.result(20) for future in (held, later, last)] == [True, True, True]
+
+    def test_a_forked_process_begins_afresh(self, site: Site) -> None:
+        """Its parent's threads are not there."""
+        grant = grant_of(site)
+        before = revocation._outbox
+
+        revocation.forget_threads()
+
+        assert revocation._outbox is not before
+        revocation.end(grant.pk, "signed_out")
+        assert revoked(site) == 2
+
+    @pytest.mark.parametrize("inside", [False, True])
+    def test_the_victim_of_a_deadlock_tries_again(self, site: Site, inside: bool) -> None:
+        """Unless its transaction is somebody else's, who has to begin it anew."""
+        grant = grant_of(site)
+        refused: list[str] = []
+
+        def deadlock(execute: Any, sql: str, *rest: Any) -> Any:
+            if '"ended"' in sql.replace("`", '"') and sql.startswith("UPDATE") and not refused:
+                refused.append(sql)
+                raise OperationalError("Deadlock found when trying to get lock")
+            return execute(sql, *rest)
+
+        with connection.execute_wrapper(deadlock):
+            if not inside:
+                assert revocation.end(grant.pk, "signed_out")
+            else:
+                with pytest.raises(OperationalError), transaction.atomic():
+                    revocation.end(grant.pk, "signed_out")
+
+        assert len(refused) == 1
+        assert revoked(site) == (0 if inside else 2)
+
+
+def test_a_refresh_token_that_is_refused_keeps_no_access_token_alive(
+    site: Site, misbehaviour: Misbehaviour
+) -> None:
+    """Whether Spatio revokes refresh tokens is not said. What it refuses is tried again later, alone."""
+    grant = grant_of(site)
+    asked: list[int] = []
+
+    def first(status: str, headers: dict[str, str], body: bytes) -> tuple[str, dict[str, str], bytes]:
+        asked.append(1)
+        refusal = ("400 Bad Request", headers, b'{"error": "invalid_request"}')
+        return refusal if len(asked) == 1 else (status, headers, body)
+
+    misbehaviour.lies["/oauth2/revoke"] = first
+
+    revocation.end(grant.pk, "signed_out")
+
+    pending = PendingRevocation.objects.get()
+    assert (pending.fails, pending.access_ciphertext) == (1, "")
+    assert len(asked) == 2
+    PendingRevocation.objects.update(retry_at_ms=0)
+    assert revocation.attempt(pending.pk)
+    assert len(asked) == 3
+
+
+def test_what_was_replaced_is_ended_as_far_as_that_can_be(
+    site: Site, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The sign-in does not fail for that."""
+    grant = grant_of(site)
+    user_id = str(grant.account.user_id)
+    tokens.replaced((user_id, "nobody's"))
+    tokens.replaced((None, None))
+    assert SpatioToken.objects.exists()
+
+    def locked(execute: Any, sql: str, *rest: Any) -> Any:
+        raise OperationalError("the table is locked")
+
+    with connection.execute_wrapper(locked):
+        tokens.replaced((user_id, grant.handle))
+    assert "could not be ended" in caplog.text
+
+    tokens.replaced((user_id, grant.handle))
+    assert not SpatioToken.objects.exists()
+
+
+def test_a_user_without_grants_is_deactivated_as_ever(db: None) -> None:
+    """There is nothing to end, and nothing to distrust."""
+    user = User.objects.create_user("eve")
+    user.is_active = False
+    user.save()
+
+    assert tokens.sign_out_everywhere(user) == 0
+    assert tokens.sign_out_everywhere(AnonymousUser()) == 0
+    assert run_async(tokens.asign_out_everywhere(User())) == 0

@@ -96,3 +96,34 @@ def test_without_a_thread_to_be_had_the_caller_is_told(monkeypatch: pytest.Monke
     monkeypatch.setattr("threading.Thread.start", start)
     with pytest.raises(RuntimeError):
         threads.beside(lambda: 1)
+
+
+@pytest.mark.parametrize("vendor", ["postgresql", "mysql", "sqlite"])
+def test_waiting_for_locks_is_limited_in_the_databases_own_words(
+    transactional_db: None, monkeypatch: pytest.MonkeyPatch, vendor: str
+) -> None:
+    """And as it was before, afterwards. That it works is seen where there is such a server."""
+    said: list[str] = []
+
+    def listen(execute: Any, sql: str, *rest: Any) -> Any:
+        said.append(sql)
+        return None if "lock" in sql else execute(sql, *rest)
+
+    monkeypatch.setattr(connection, "vendor", vendor)
+    with connection.execute_wrapper(listen), threads.impatient("default", 2):
+        said.append("the work")
+
+    before = [sql for sql in said if "BEGIN" not in sql]
+    assert (
+        before
+        == {
+            "postgresql": ["SET LOCAL lock_timeout = 2000", "the work"],
+            "mysql": [
+                "SELECT @@innodb_lock_wait_timeout, @@lock_wait_timeout",
+                threads._MYSQL_PATIENCE,
+                "the work",
+                threads._MYSQL_PATIENCE,
+            ],
+            "sqlite": ["the work"],
+        }[vendor]
+    )
