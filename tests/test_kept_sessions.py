@@ -11,7 +11,7 @@ from asgiref.sync import async_to_sync
 from django.contrib.auth import get_user_model
 from django.contrib.auth.decorators import login_required
 from django.contrib.auth.signals import user_logged_out
-from django.db import InterfaceError, connection
+from django.db import InterfaceError, OperationalError, connection
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import render
 from django.template import engines
@@ -771,3 +771,29 @@ def test_a_page_is_not_held_up_by_a_row_that_can_not_be_read(
 
     assert "could not be looked at" in caplog.text
     assert browser.get("/me/").status_code == 200
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("what", ["seen", "end"])
+def test_what_can_not_be_written_holds_nothing_up(
+    site: Site, caplog: pytest.LogCaptureFixture, what: str
+) -> None:
+    """When somebody was seen is not that important; a grant that is over is over unwritten."""
+    browser = site.browser()
+    site.sign_in(browser)
+    assert browser.get("/me/").status_code == 200
+    SpatioToken.objects.update(seen_ms=0)
+    if what == "end":
+        SpatioAccount.objects.update(reauth_after=timezone.now())
+    memo.memo.clear()
+
+    def locked(execute: Any, sql: str, *rest: Any) -> Any:
+        if sql.startswith("UPDATE") and "spatiotoken" in sql:
+            raise OperationalError("the table is locked")
+        return execute(sql, *rest)
+
+    with connection.execute_wrapper(locked):
+        status = browser.get("/me/").status_code
+
+    assert status == {"seen": 200, "end": 302}[what]
+    assert {"seen": "could not be noted", "end": "could not be ended"}[what] in caplog.text

@@ -504,6 +504,75 @@ class TestBeside:
 
         assert run_async(refreshing.afresh(grant, Need())).generation == 1
 
+    def test_a_task_takes_what_another_has_brought(self, site: Site) -> None:
+        """Without a call of its own."""
+        grant = expired(site)
+        flight = refreshing._flights[grant.handle] = Future()
+        SpatioToken.objects.update(expires_ms=int(1000 * (grant.now + 900)))
+        landing(flight, grant, read(grant))
+
+        assert run_async(refreshing.afresh(grant, Need())).generation == 0
+        assert refreshes(site) == 0
+
+    def test_what_was_refused_for_want_of_a_thread_is_not_done_later(self, site: Site) -> None:
+        """The pool may have kept it: the caller was told otherwise."""
+        grant = expired(site)
+        mine: Future[SpatioToken] = Future()
+        mine.set_exception(TokenUnavailable("No thread.", code="busy"))
+
+        refreshing._lead_beside(mine, grant, Need())
+
+        assert refreshes(site) == 0
+
+    def test_a_fault_in_another_thread_is_logged(
+        self, site: Site, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """The caller hears that there is no token, and tries again if it likes."""
+        grant = expired(site)
+        monkeypatch.setattr(refreshing, "get_client", lambda: 1 / 0)
+
+        assert code_of(grant) == "busy"
+
+        for _ in range(500):
+            if "A refresh failed" in caplog.text:
+                break
+            threading.Event().wait(0.01)
+        assert "ZeroDivisionError" in caplog.text
+
+    def test_a_slow_flight_clears_no_other_than_itself(self, site: Site) -> None:
+        """It was given up, and another one has taken off."""
+        grant = expired(site)
+        slow: Future[SpatioToken] = Future()
+        other = refreshing._flights[grant.handle] = Future()
+
+        assert refreshing._lead(slow, grant, Need()).generation == 1
+
+        assert refreshing._flights.pop(grant.handle) is other
+
+    def test_credentials_that_can_not_be_read_again_change_nothing(
+        self, site: Site, misbehaviour: Misbehaviour, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """What Spatio said about the ones that were sent counts."""
+        grant = expired(site)
+        misbehaviour.answer("/oauth2/token", "401 Unauthorized", b'{"error": "invalid_client"}')
+        asked: list[str] = []
+
+        def locked(execute: Any, sql: str, *rest: Any) -> Any:
+            if "spatioclient" in sql:
+                asked.append(sql)
+                if len(asked) > 1:
+                    raise OperationalError("the table is locked")
+            return execute(sql, *rest)
+
+        registration.forget()
+        with connection.execute_wrapper(locked):
+            failed: list[str] = []
+            monkeypatch.setattr(refreshing, "has_one_writer", lambda _: True)
+            failed.append(code_of(grant))
+
+        assert failed == ["unavailable"]
+        assert len(asked) == 2
+
 
 def test_a_provider_that_sends_no_id_token_with_a_refresh_is_fine(
     site: Site, misbehaviour: Misbehaviour

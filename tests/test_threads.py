@@ -49,6 +49,19 @@ class OfASite(TransactionTestCase):
         finally:
             connection.set_autocommit(True)
 
+    def test_a_thread_can_commit_each_statement_where_the_site_does_not(self) -> None:
+        """What is claimed must be seen by others before it is used."""
+        threads.commit_each_statement("default")
+        connection.set_autocommit(False)
+        try:
+            threads.commit_each_statement("default")
+            assert connection.get_autocommit()
+        finally:
+            connection.set_autocommit(True)
+        with transaction.atomic():
+            threads.commit_each_statement("default")
+            assert connection.in_atomic_block
+
     def test_what_waits_for_a_commit_is_not_done_when_there_is_none(self) -> None:
         """A rollback forgets it."""
         done: list[str] = []
