@@ -61,6 +61,7 @@ from spatio_django.threads import (
     in_crew,
     in_test_case,
     in_transaction,
+    only_here,
 )
 
 if TYPE_CHECKING:
@@ -240,7 +241,7 @@ def _flown(grant: SpatioToken, need: Need) -> SpatioToken:
 
 async def _aflown(grant: SpatioToken, need: Need) -> SpatioToken:
     _require_hope(grant, need)
-    if await sync_to_async(_is_in_test_case)(grant):  # only that thread sees the rows
+    if await sync_to_async(_is_for_this_thread)(grant):
         return await sync_to_async(_flown)(grant, need)
     gives_up = time.monotonic() + WAIT + 1
     while True:
@@ -327,9 +328,9 @@ def _is_endangered(grant: SpatioToken) -> bool:
     return False  # one connection: another would wait for what this one reads
 
 
-def _is_in_test_case(grant: SpatioToken) -> bool:
+def _is_for_this_thread(grant: SpatioToken) -> bool:
     _is_endangered(grant)  # async code may have been called from a transaction
-    return in_test_case(grant.alias)
+    return only_here(grant.alias)
 
 
 def _departed(mine: "Future[SpatioToken]", grant: SpatioToken, need: Need) -> "Future[None]":

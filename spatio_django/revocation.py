@@ -45,8 +45,8 @@ from spatio_django.signals import grant_ended
 from spatio_django.threads import (
     beside,
     commit_each_statement,
-    in_test_case,
     in_transaction,
+    only_here,
     when_committed,
 )
 
@@ -251,7 +251,7 @@ def attempt_when_committed(pending: PendingRevocation) -> None:
     waiting = _listeners.futures
 
     def committed() -> None:
-        if in_test_case(alias):  # nobody else can see the row
+        if only_here(alias):
             attempt(pending_id, using=alias)
             return
         future = _outbox.submit(partial(_attempt_beside, pending_id, alias))

@@ -52,6 +52,11 @@ def has_one_writer(alias: str) -> bool:
     return connections[alias].vendor == "sqlite"
 
 
+def only_here(alias: str) -> bool:
+    """Tell whether another thread, by its own connection, would not find what this one has written."""
+    return in_test_case(alias) or connections[alias].settings_dict["NAME"] == ":memory:"
+
+
 def when_committed(alias: str, work: Callable[[], None]) -> None:
     """
     Do *work* when the transaction around us is committed, if there is one; never if it is rolled back.

@@ -31,7 +31,7 @@ from spatio_django.oidc.id_token import LEEWAY
 from spatio_django.oidc.secret import Secret
 from spatio_django.oidc.urls import is_loopback
 from spatio_django.refreshing import Need, afresh, fresh, note_refusal
-from spatio_django.threads import beside, in_test_case
+from spatio_django.threads import beside, only_here
 
 if TYPE_CHECKING:
     from spatio import Configuration
@@ -288,8 +288,8 @@ class SpatioAccess(ABC):
         def request() -> "Response":
             return self.http.request(method, url, **kwargs)
 
-        if grant is not None and await sync_to_async(in_test_case)(grant.alias):
-            return await sync_to_async(request)()  # only that thread sees the rows
+        if grant is not None and await sync_to_async(only_here)(grant.alias):
+            return await sync_to_async(request)()
         return await asyncio.wrap_future(beside(request))
 
     def sdk_configuration(self, **options: Any) -> "Configuration":

@@ -1,6 +1,7 @@
 """Work beside the caller: what counts as a transaction, and what does not reach the caller's."""
 
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 from django.contrib.auth import get_user_model
@@ -25,6 +26,10 @@ class OfATestCase(TestCase):
             assert threads.in_transaction("default")
             assert not threads.in_test_case("default")
 
+    def test_other_threads_do_not_find_its_rows(self) -> None:
+        """What needs them is done here."""
+        assert threads.only_here("default")
+
     def test_what_waits_for_a_commit_is_done_at_once(self) -> None:
         """There will be none."""
         done: list[int] = []
@@ -48,6 +53,12 @@ class OfASite(TransactionTestCase):
             assert threads.in_transaction("default")
         finally:
             connection.set_autocommit(True)
+
+    def test_a_database_in_memory_is_one_connections_own(self) -> None:
+        """Another one would find an empty one."""
+        assert not threads.only_here("default")
+        with patch.dict(connection.settings_dict, NAME=":memory:"):
+            assert threads.only_here("default")
 
     def test_a_thread_can_commit_each_statement_where_the_site_does_not(self) -> None:
         """What is claimed must be seen by others before it is used."""
