@@ -226,6 +226,7 @@ def _flown(grant: SpatioToken, need: Need) -> SpatioToken:
             work = _departed(mine, grant, need)
             result = _result(mine, WAIT + 1)
             wait([work], timeout=RECEIVERS)
+            _renew_connection(grant.alias)
             return result
         if need.can_do_with(grant):
             return grant
@@ -237,6 +238,13 @@ def _flown(grant: SpatioToken, need: Need) -> SpatioToken:
                 raise
         if need.can_do_with(grant):  # the best that could be had a moment ago
             return grant
+
+
+def _renew_connection(alias: str) -> None:
+    """Leave the caller no connection that has died while it waited, which can be as long as a failover."""
+    connection = connections[alias]
+    if connection.connection is not None and not (connection.in_atomic_block or connection.is_usable()):
+        connection.close()
 
 
 async def _aflown(grant: SpatioToken, need: Need) -> SpatioToken:
@@ -420,6 +428,7 @@ def _advance(grant: SpatioToken, need: Need) -> tuple[SpatioToken, bool]:
     """Refresh *grant*, or wait for another process that does; tell whether it was us."""
     gives_up = time.monotonic() + WAIT
     look = FIRST_LOOK
+    may_be_late = need.wait
     while not need.is_met_by(grant):
         now = 1000 * grant.now
         is_held, must_pause = grant.lease_id != "" and grant.lease_until_ms >= now, grant.retry_at_ms > now
@@ -431,13 +440,14 @@ def _advance(grant: SpatioToken, need: Need) -> tuple[SpatioToken, bool]:
         if is_held and not need.wait:
             raise _busy()
         try:
-            refreshed = None if is_held else _attempt(grant, need)
+            refreshed = None if is_held else _attempt(grant, need, may_be_late=may_be_late)
         except TokenUnavailable as error:
             if isinstance(error, SessionEnded) or not need.can_do_with(grant):
                 raise
             return grant, False
         if refreshed is not None:
             return refreshed, True
+        may_be_late = may_be_late and is_held
         if time.monotonic() >= gives_up:
             raise _busy()
         time.sleep(random.uniform(FIRST_LOOK / 2, look))  # noqa: S311
@@ -464,9 +474,12 @@ def _reread(grant: SpatioToken) -> SpatioToken:
     return again
 
 
-def _attempt(grant: SpatioToken, need: Need) -> SpatioToken | None:
+def _attempt(grant: SpatioToken, need: Need, *, may_be_late: bool) -> SpatioToken | None:
     """
     Claim, send, store.
+
+    Args:
+        may_be_late: Whether there is another attempt if this one is not sent in time.
 
     Returns:
         The refreshed grant; ``None`` if the row has to be looked at again.
@@ -510,7 +523,10 @@ def _attempt(grant: SpatioToken, need: Need) -> SpatioToken | None:
         answer = _ask(client, registered, refresh_token, claimed_at)
     except SpatioError as error:
         _note(breaker, client, error)
-        _failed(grant, lease, error, spare=need.can_do_with(grant))
+        if error.code == "late" and may_be_late:
+            _row(grant).filter(lease_id=lease).update(lease_id="")
+        else:
+            _failed(grant, lease, error, spare=need.can_do_with(grant))
         return None
     breaker.succeeded()
     return _store(grant, answer, client=client, claimed_at=claimed_at)

@@ -122,7 +122,11 @@ def test_without_a_thread_to_be_had_the_caller_is_told(monkeypatch: pytest.Monke
         threads.beside(lambda: 1)
 
 
-@pytest.mark.parametrize("vendor", ["postgresql", "mysql", "sqlite"])
+#: SQLite can play the others, as far as they are only spoken to.
+VENDORS = ["postgresql", "mysql", "sqlite"] if connection.vendor == "sqlite" else [connection.vendor]
+
+
+@pytest.mark.parametrize("vendor", VENDORS)
 def test_waiting_for_locks_is_limited_in_the_databases_own_words(
     transactional_db: None, monkeypatch: pytest.MonkeyPatch, vendor: str
 ) -> None:
@@ -131,8 +135,9 @@ def test_waiting_for_locks_is_limited_in_the_databases_own_words(
 
     def listen(execute: Any, sql: str, *rest: Any) -> Any:
         said.append(sql)
-        return None if "lock" in sql else execute(sql, *rest)
+        return None if "lock" in sql and played else execute(sql, *rest)
 
+    played = vendor != connection.vendor
     monkeypatch.setattr(connection, "vendor", vendor)
     with connection.execute_wrapper(listen), threads.impatient("default", 2):
         said.append("the work")
