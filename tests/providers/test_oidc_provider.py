@@ -109,7 +109,7 @@ def test_who_refuses_reads_a_friendly_page(oidc_provider: Provider, origin: str,
 def test_after_signing_out_the_provider_asks_again(
     oidc_provider: Provider, origin: str, settings: Any
 ) -> None:
-    """It still knows the browser, so it is sent ``prompt=login``; the proof is then recent enough."""
+    """It still knows the browser, so it is sent ``prompt=login``; and the grant, which was revoked, is given anew."""
     register(oidc_provider, origin, "client_secret_basic", settings)
     person = Person()
     page = person.submit(sign_in(person, person.open(f"{origin}/me/")))
@@ -117,7 +117,7 @@ def test_after_signing_out_the_provider_asks_again(
 
     page = person.open(f"{origin}/recent/")
     assert "Who are you?" in page.text
-    page = person.submit(page, username="ada", password="correct horse")
+    page = sign_in(person, page)
 
     assert (page.url, page.text) == (f"{origin}/recent/", "recent")
 
