@@ -109,7 +109,7 @@ def test_who_refuses_reads_a_friendly_page(oidc_provider: Provider, origin: str,
 def test_after_signing_out_the_provider_asks_again(
     oidc_provider: Provider, origin: str, settings: Any
 ) -> None:
-    """It still knows the browser, so it is sent ``prompt=login``; the grant, which was revoked, is given anew."""
+    """It still knows the browser, so it is sent ``prompt=login``; the revoked grant is given anew."""
     register(oidc_provider, origin, "client_secret_basic", settings)
     person = Person()
     page = person.submit(sign_in(person, person.open(f"{origin}/me/")))
