@@ -160,6 +160,11 @@ def _closing_connections(work: Callable[[], T]) -> T:
     try:
         return work()
     finally:
-        for connection in connections.all(initialized_only=True):
-            # Not its own close(): SQLite's leaves one to a database in memory open, as tests have it.
-            BaseDatabaseWrapper.close(connection)
+        close_connections()
+
+
+def close_connections() -> None:
+    """Close the connections of this thread, which ends, or goes on with something else."""
+    for connection in connections.all(initialized_only=True):
+        # Not its own close(): SQLite's leaves one to a database in memory open, as tests have it.
+        BaseDatabaseWrapper.close(connection)

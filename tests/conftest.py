@@ -9,13 +9,13 @@ import pytest
 from asgiref.sync import sync_to_async
 from django.core.cache import cache
 from django.core.management import call_command
-from django.db import connections
 from django.test import Client
 from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 
 from spatio_django import memo, provider, refreshing, registration
 from spatio_django.testing import FakeSpatio
+from spatio_django.threads import close_connections
 from tests.misbehaving import Misbehaviour
 
 T = TypeVar("T")
@@ -62,7 +62,7 @@ def run_async(work: Coroutine[Any, Any, T]) -> T:
         try:
             return await work
         finally:
-            await sync_to_async(connections.close_all)()
+            await sync_to_async(close_connections)()
 
     return asyncio.run(run())
 

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from django.contrib.auth import get_user_model
-from django.db import connections
 from django.http import HttpResponse
 from django.test import AsyncClient
 from django.urls import path
@@ -18,6 +17,7 @@ from django.urls import path
 from spatio_django import tokens
 from spatio_django.exceptions import ConfigurationError, SessionEnded
 from spatio_django.models import SpatioToken
+from spatio_django.threads import close_connections
 from spatio_django.tokens import SpatioAccess, SpatioRequest
 from tests.conftest import Site, run_async
 from tests.oidc.notes import Notes
@@ -147,7 +147,7 @@ def test_fifty_rejections_of_one_token_are_one_refresh(
         try:
             return job.http.get(f"{notes.origin}/notes").status_code
         finally:
-            connections.close_all()
+            close_connections()
 
     with ThreadPoolExecutor(50) as pool:
         assert list(pool.map(call, jobs)) == [200] * 50

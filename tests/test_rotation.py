@@ -7,13 +7,14 @@ from typing import Any
 import pytest
 from django.apps import apps
 from django.core.management import CommandError, call_command
-from django.db import OperationalError, connection, connections
+from django.db import OperationalError, connection
 from django.test.utils import CaptureQueriesContext
 
 from spatio_django import refreshing, registration, revocation, rotation, tokens
 from spatio_django.encryption import Encrypted, KeyRing, key_ring
 from spatio_django.models import PendingRevocation, SpatioClient, SpatioToken
 from spatio_django.oidc.secret import Secret
+from spatio_django.threads import close_connections
 from tests.conftest import Site
 from tests.test_maintenance import people
 
@@ -244,7 +245,7 @@ def test_rotation_while_refreshes_run_loses_nothing(
         except BaseException as error:  # noqa: BLE001 - told below
             failures.append(error)
         finally:
-            connections.close_all()
+            close_connections()
 
     threads = [threading.Thread(target=refresh, args=(grant.pk,)) for grant in grants]
     for thread in threads:

@@ -10,6 +10,7 @@ from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from spatio_django.models import SpatioToken
+from spatio_django.threads import close_connections
 from tests.faults.line import Relay
 
 
@@ -151,7 +152,7 @@ def together(count: int, work: Callable[[int], Any]) -> list[Any]:
         except BaseException as error:  # noqa: BLE001 - given to the caller
             results[number] = error
         finally:
-            connections.close_all()
+            close_connections()
 
     threads = [threading.Thread(target=run, args=(number,), daemon=True) for number in range(count)]
     for thread in threads:

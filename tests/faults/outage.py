@@ -7,10 +7,10 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-from django.db import connections
 from django.test import Client
 
 from spatio_django.models import GrantState, SpatioToken
+from spatio_django.threads import close_connections
 from tests.faults.conftest import DISCOVERY, KEYS, REVOKE, TOKEN, USERINFO, Rig
 from tests.hostile.front import Deed, hang
 from tests.oidc.wire import reply
@@ -96,7 +96,7 @@ class Crowd:
                 self._visit(browsers[who], chance.random() < 0.3)
                 time.sleep(self._pause)
         finally:
-            connections.close_all()
+            close_connections()
 
     def _visit(self, browser: Client, wants_token: bool) -> None:
         phase, began = self.phase, time.monotonic()

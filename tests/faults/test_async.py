@@ -8,9 +8,9 @@ import pytest
 from asgiref.sync import sync_to_async
 from asgiref.testing import ApplicationCommunicator
 from django.core.handlers.asgi import ASGIHandler
-from django.db import connections
 from django.test import AsyncClient, Client
 
+from spatio_django.threads import close_connections
 from tests.conftest import run_async
 from tests.faults.conftest import TOKEN, Rig, settle, times
 from tests.faults.test_table import after
@@ -86,7 +86,7 @@ def test_fifty_tasks_at_the_same_expiry_make_one_call(rig: Rig) -> None:
             for name, morsel in browser.cookies.items():
                 client.cookies[name] = morsel.value
         answers = await asyncio.gather(*map(visit, clients))
-        await sync_to_async(connections.close_all)()
+        await sync_to_async(close_connections)()
         return answers
 
     answers = run_async(crowd())

@@ -11,6 +11,7 @@ from django.db import connections, transaction
 
 from spatio_django import revocation, tokens
 from spatio_django.models import GrantState, PendingRevocation, SpatioAccount, SpatioToken
+from spatio_django.threads import close_connections
 from tests.faults.conftest import REVOKE, TOKEN, Rig, settle
 from tests.faults.test_table import after, answering, refusing, signed_out
 from tests.hostile.front import Deed, hang
@@ -227,7 +228,7 @@ def test_two_who_revoke_the_same_send_it_once(rig: Rig) -> None:
         try:
             results.append(revocation.attempt(pending.pk))
         finally:
-            connections.close_all()
+            close_connections()
 
     threads = [threading.Thread(target=attempt) for _ in range(4)]
     for thread in threads:
