@@ -255,6 +255,23 @@ def test_anothers_lease_is_waited_for_only_by_who_waits(site: Site) -> None:
     assert refreshes(site) == 0
 
 
+def test_a_request_that_would_leave_too_late_is_claimed_anew_once(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process was stopped, or a connection slow: what it knew may not hold any more."""
+    grant = expired(site)
+    monkeypatch.setattr(refreshing, "SEND_WITHIN", -1.0)
+    assert code_of(grant) == "unavailable"
+    assert refreshes(site) == 0
+    after = read(grant)
+    assert (after.lease_id, after.fails, after.in_doubt) == ("", 1, False)
+    SpatioToken.objects.update(retry_at_ms=0)
+
+    monkeypatch.undo()
+
+    assert refreshing.fresh(read(grant), Need()).generation == 1
+
+
 def test_an_answer_without_scope_or_life_keeps_both(site: Site, misbehaviour: Misbehaviour) -> None:
     """RFC 6749 §5.1 and §6. Where nobody ever said how long a token lives, it lives on."""
     grant = expired(site)
@@ -474,6 +491,19 @@ class TestBeside:
         assert refreshing.fresh(read(grant), Need()).generation == 2
 
         assert refreshes(site) == 2
+
+    def test_a_connection_that_died_meanwhile_is_not_left_to_the_caller(
+        self, site: Site, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A refresh may take as long as a failover."""
+        grant = expired(site)
+        monkeypatch.setattr(connection, "is_usable", lambda: False)
+        closed: list[int] = []
+        monkeypatch.setattr(connection, "close", lambda: closed.append(1))
+
+        assert refreshing.fresh(grant, Need()).generation == 1
+
+        assert closed == [1]
 
     def test_async_code_makes_requests_without_a_thread_of_its_own(self, site: Site) -> None:
         """The token is refreshed on the way."""
