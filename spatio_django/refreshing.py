@@ -226,7 +226,7 @@ def _flown(grant: SpatioToken, need: Need) -> SpatioToken:
             work = _departed(mine, grant, need)
             result = _result(mine, WAIT + 1)
             wait([work], timeout=RECEIVERS)
-            _renew_connection(grant.alias)
+            _mend(grant.alias)
             return result
         if need.can_do_with(grant):
             return grant
@@ -238,13 +238,6 @@ def _flown(grant: SpatioToken, need: Need) -> SpatioToken:
                 raise
         if need.can_do_with(grant):  # the best that could be had a moment ago
             return grant
-
-
-def _renew_connection(alias: str) -> None:
-    """Leave the caller no connection that has died while it waited, which can be as long as a failover."""
-    connection = connections[alias]
-    if connection.connection is not None and not (connection.in_atomic_block or connection.is_usable()):
-        connection.close()
 
 
 async def _aflown(grant: SpatioToken, need: Need) -> SpatioToken:
@@ -511,7 +504,7 @@ def _attempt(grant: SpatioToken, need: Need, *, may_be_late: bool) -> SpatioToke
         is_ours = _claim(grant, lease)
     except Error as error:
         logger.warning("A refresh could not be claimed: %s", type(error).__name__)
-        _mend(grant)
+        _mend(grant.alias)
         breaker.unused()
         if need.waits_with(grant):
             return None
@@ -549,9 +542,11 @@ def _claim(grant: SpatioToken, lease: str) -> bool:
         return bool(free.update(**values))
 
 
-def _mend(grant: SpatioToken) -> None:
-    """Leave a connection that broke to whoever comes next as a new one."""
-    connections[grant.alias].close_if_unusable_or_obsolete()
+def _mend(alias: str) -> None:
+    """Leave a connection that has died, which a refresh may be long enough for, to nobody: the next is new."""
+    connection = connections[alias]
+    if connection.connection is not None and not (connection.in_atomic_block or connection.is_usable()):
+        connection.close()
 
 
 def _ask(
@@ -720,7 +715,7 @@ def _stored(grant: SpatioToken, values: dict[str, Any], *, claimed_at: float) ->
                 logger.critical("A refresh token was lost: it could not be stored.")
                 raise
             logger.warning("Storing a refreshed grant is tried again: %s", type(error).__name__)
-        _mend(grant)
+        _mend(grant.alias)
         time.sleep(pause)
         pause = min(2 * pause, 1.0)
 
