@@ -543,7 +543,7 @@ def _claim(grant: SpatioToken, lease: str) -> bool:
 
 
 def _mend(alias: str) -> None:
-    """Leave a connection that has died, which a refresh may be long enough for, to nobody: the next is new."""
+    """Close a connection that has died meanwhile, so that the next statement opens a new one."""
     connection = connections[alias]
     if connection.connection is not None and not (connection.in_atomic_block or connection.is_usable()):
         connection.close()
