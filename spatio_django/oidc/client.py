@@ -140,7 +140,7 @@ class Client:
         credentials: ClientCredentials,
         refresh_token: Secret,
         *,
-        timeout: float = REFRESH_TIMEOUT,
+        timeout: float | None = None,
         send_by: float | None = None,
     ) -> RefreshResponse:
         """
@@ -151,7 +151,7 @@ class Client:
         Args:
             credentials: Sent in the one way that was registered.
             refresh_token: The newest of its grant.
-            timeout: Seconds for the call.
+            timeout: Seconds for the call, instead of :data:`REFRESH_TIMEOUT`.
             send_by: Moment on the monotonic clock after which nothing is sent; see
                 :meth:`~spatio_django.oidc.http.Http.post_form`.
 
@@ -169,7 +169,7 @@ class Client:
             fields,
             basic=basic,
             limit=TOKEN_LIMIT,
-            timeout=timeout,
+            timeout=REFRESH_TIMEOUT if timeout is None else timeout,
             send_by=send_by,
             fresh=True,
         )
