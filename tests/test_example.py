@@ -51,6 +51,20 @@ def listens(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
+def answers(port: int) -> bool:
+    """
+    Tell whether a site answers on *port*.
+
+    To have connected is not enough before Ctrl-C: Django's server would take the connection while it ends,
+    and say that it can't.
+    """
+    with closing(HTTPConnection("127.0.0.1", port, timeout=PATIENCE)) as probe:
+        with suppress(ConnectionRefusedError):
+            probe.request("HEAD", "/")
+            return probe.getresponse().status == 200
+        return False
+
+
 class Demo:
     """A copy of the example project, and the command that runs it."""
 
@@ -99,7 +113,7 @@ class Demo:
     def start(self) -> None:
         """Run the command and wait for the site."""
         process = self.launch()
-        eventually(lambda: process.poll() is not None or listens(self.port), "the site")
+        eventually(lambda: process.poll() is not None or answers(self.port), "the site")
         assert process.poll() is None, self.output
 
     def stop(self, *, whole_group: bool = True) -> int:
@@ -329,7 +343,7 @@ def test_changing_the_code_reloads_the_site_and_leaves_the_provider_alone(demo: 
         views.write_text(views.read_text().replace('"token": token', '"token": None'))
 
         eventually(lambda: demo.output.count("Quit the server with") > 1, "the reload")
-        eventually(lambda: listens(demo.port), "the site")
+        eventually(lambda: answers(demo.port), "the site")
         assert "Left of that" not in browser.open("/me/")[1]
         provider.request("GET", "/.well-known/openid-configuration")
         with provider.getresponse() as answer:

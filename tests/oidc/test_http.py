@@ -35,8 +35,8 @@ from tests.oidc.support import Signer, outcome
 from tests.oidc.wire import Script, Wire, reply
 
 LIMIT = 1000
-#: Seconds by which a deadline may be missed on a busy machine.
-SLACK = 1.0
+#: Seconds by which a deadline may be missed on a busy machine. What is interrupted would take far longer.
+SLACK = 5.0
 
 
 @pytest.fixture
@@ -516,13 +516,13 @@ def drip(wire: Wire, head: bytes, tail: Iterator[bytes]) -> Script:
 )
 def test_a_call_ends_with_its_deadline(wire: Wire, head: bytes, tail: Iterator[bytes]) -> None:
     """However slowly bytes arrive; a socket's own timeout restarts with each of them."""
-    http = Http(timeout=0.4)
+    http = Http(timeout=1.0)  # enough to connect and send, on a busy machine too
     wire.script = drip(wire, head, tail)
     began = time.monotonic()
 
     error = refused(lambda: http.post_form(wire.url, {}, limit=LIMIT), "timeout")
 
-    assert 0.3 < time.monotonic() - began < 0.4 + SLACK
+    assert 0.9 < time.monotonic() - began < 1.0 + SLACK
     assert isinstance(error, ProviderUnavailable)
     assert error.context == {"endpoint": wire.url, "sent": True}
     http.close()
@@ -552,7 +552,7 @@ def test_a_handshake_that_hangs_ends_with_the_deadline(wire: Wire) -> None:
 def test_a_name_lookup_that_hangs_ends_with_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is part of the call's time, although nothing can interrupt it."""
     release = threading.Event()
-    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: release.wait(5) and [])
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: release.wait(60) and [])
     began = time.monotonic()
 
     error = refused(lambda: Http(timeout=0.2).get("https://provider.example/", limit=LIMIT), "timeout")
