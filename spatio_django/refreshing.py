@@ -420,7 +420,6 @@ def _clear(flight: "Future[SpatioToken]", grant: SpatioToken) -> None:
 def _advance(grant: SpatioToken, need: Need) -> tuple[SpatioToken, bool]:
     """Refresh *grant*, or wait for another process that does; tell whether it was us."""
     gives_up = time.monotonic() + WAIT
-    look = FIRST_LOOK
     may_be_late = need.wait
     while not need.is_met_by(grant):
         now = 1000 * grant.now
@@ -440,13 +439,32 @@ def _advance(grant: SpatioToken, need: Need) -> tuple[SpatioToken, bool]:
             return grant, False
         if refreshed is not None:
             return refreshed, True
+        if not is_held and need.can_do_with(grant):  # somebody else was first
+            return grant, False
         may_be_late = may_be_late and is_held
         if time.monotonic() >= gives_up:
             raise _busy()
-        time.sleep(random.uniform(FIRST_LOOK / 2, look))  # noqa: S311
-        look = min(2 * look, LAST_LOOK)
+        _await_news(grant, gives_up if is_held else 0.0)
         grant = _reread(grant)
     return grant, False
+
+
+def _await_news(grant: SpatioToken, gives_up: float) -> None:
+    """
+    Wait as long as another holds the lease that *grant* was read with, and a moment at least.
+
+    Many may wait for one, so they only look whether there is something to read.
+
+    Args:
+        gives_up: Monotonic seconds; then it is waited no longer.
+    """
+    same = _row(grant).active().filter(generation=grant.generation, lease_id=grant.lease_id)
+    look = FIRST_LOOK
+    while True:
+        time.sleep(random.uniform(look / 2, look))  # noqa: S311
+        look = min(2 * look, LAST_LOOK)
+        if time.monotonic() >= gives_up or grant.lease_until_ms < 1000 * grant.now or not same.exists():
+            return
 
 
 def _busy() -> TokenUnavailable:

@@ -12,6 +12,7 @@ so that a client has claimed its refresh and cannot have sent it.
 import base64
 import hmac
 import json
+import math
 import secrets
 import select
 import socket
@@ -47,6 +48,7 @@ class Family:
         current: The refresh token that may be used.
         used: Those that were, and when, on the monotonic clock.
         rotated: When each refresh was done, likewise.
+        revoked_at: When it ended, in seconds since the epoch.
         leeways: Refreshes with a token that had been used already, but a moment ago.
     """
 
@@ -54,11 +56,16 @@ class Family:
     current: str
     used: dict[str, float] = field(default_factory=dict)
     rotated: list[float] = field(default_factory=list)
-    revoked: bool = False
+    revoked_at: float = math.inf
     reuses: int = 0
     leeways: int = 0
     in_flight: int = 0
     most_in_flight: int = 0
+
+    @property
+    def revoked(self) -> bool:
+        """Whether it has ended."""
+        return self.revoked_at < math.inf
 
 
 @dataclass(slots=True, kw_only=True)
@@ -115,7 +122,7 @@ class Provider:
         self._lock = threading.Lock()
         self._families: dict[str, Family] = {}
         self._by_refresh: dict[str, Family] = {}
-        #: By access token: whose, and until when, in seconds since the epoch.
+        #: By access token: whose, and when it expires, in seconds since the epoch.
         self._access: dict[str, tuple[Family, float]] = {}
         self._faults: deque[Fault] = deque()
         self._released = threading.Event()
@@ -190,7 +197,7 @@ class Provider:
             if token != family.current:
                 if now - family.used[token] > self.leeway:
                     family.reuses += 1
-                    family.revoked = True
+                    family.revoked_at = time.time()
                     return self._refuse(400, "invalid_grant")
                 family.leeways += 1
             family.used.setdefault(token, now)
@@ -288,11 +295,10 @@ class Provider:
         """Count the token requests that are held."""
         return self._holding
 
-    def active(self, tokens: list[str]) -> list[bool]:
-        """Tell for each access token whether it is any good."""
-        now = time.time()
+    def good_until(self, tokens: list[str]) -> list[float]:
+        """Tell until when each access token was any good, in seconds since the epoch; 0 if it never was."""
         found = [self._access.get(token) for token in tokens]
-        return [each is not None and not each[0].revoked and each[1] > now for each in found]
+        return [0.0 if each is None else min(each[0].revoked_at, each[1]) for each in found]
 
     def counters(self, names: list[str]) -> dict[str, Any]:
         """Tell what became of these families."""
@@ -370,10 +376,11 @@ class Server:
         self.gate = Gate(socket.create_server(("127.0.0.1", 0), backlog=BACKLOG))
         provider.issuer = f"http://127.0.0.1:{self._front.getsockname()[1]}"
         provider.token_endpoint = f"http://127.0.0.1:{self.gate.listener.getsockname()[1]}/token"
-        self._controls = {
-            name: getattr(provider, name)
-            for name in ("metadata", "sign_in", "plan", "release", "change", "holding", "active", "counters")
-        } | {"open": self.gate.open, "close": self.gate.close}
+        names = ("metadata", "sign_in", "plan", "release", "change", "holding", "good_until", "counters")
+        self._controls = {name: getattr(provider, name) for name in names} | {
+            "open": self.gate.open,
+            "close": self.gate.close,
+        }
 
     def run(self) -> None:
         """Serve, in threads of their own."""
