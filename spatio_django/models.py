@@ -338,6 +338,17 @@ class SpatioToken(Placed):
         grant.read_at = time.monotonic()
         return grant
 
+    def read_since(self, moment: float) -> None:
+        """
+        Let the clock go on from when the row was asked for.
+
+        A busy process may have waited long for the answer. Better that a token seems older than it is.
+
+        Args:
+            moment: Monotonic seconds.
+        """
+        self.read_at = moment
+
     @property
     def now(self) -> float:
         """The database's clock now, seconds since the epoch: ``with_clock()`` read it along with this row."""

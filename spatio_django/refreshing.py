@@ -34,7 +34,7 @@ from django.db import Error, connections
 from django.db.models import F
 from django.db.models.functions import Least
 
-from spatio_django import registration, revocation
+from spatio_django import registration, revocation, statements
 from spatio_django.breaker import Breaker
 from spatio_django.conf import conf
 from spatio_django.exceptions import (
@@ -48,7 +48,7 @@ from spatio_django.exceptions import (
     TokenUnavailable,
     Undecryptable,
 )
-from spatio_django.models import DatabaseNow, GrantState, SpatioToken, TokenQuerySet, from_now
+from spatio_django.models import GrantState, SpatioToken, TokenQuerySet, from_now
 from spatio_django.oidc.client import REFRESH_TIMEOUT
 from spatio_django.oidc.responses import RefreshResponse
 from spatio_django.oidc.secret import Secret
@@ -458,12 +458,12 @@ def _await_news(grant: SpatioToken, gives_up: float) -> None:
     Args:
         gives_up: Monotonic seconds; then it is waited no longer.
     """
-    same = _row(grant).active().filter(generation=grant.generation, lease_id=grant.lease_id)
     look = FIRST_LOOK
     while True:
         time.sleep(random.uniform(look / 2, look))  # noqa: S311
         look = min(2 * look, LAST_LOOK)
-        if time.monotonic() >= gives_up or grant.lease_until_ms < 1000 * grant.now or not same.exists():
+        is_over = time.monotonic() >= gives_up or grant.lease_until_ms < 1000 * grant.now
+        if is_over or not statements.is_as_read(grant):
             return
 
 
@@ -477,12 +477,13 @@ def _no_thread() -> TokenUnavailable:
 
 def _reread(grant: SpatioToken) -> SpatioToken:
     """Read the row again, from where it is written."""
-    again = _row(grant).with_clock().select_related("account__user").first()
-    reason = "deleted" if again is None else again.why_over
-    if again is None or reason:
-        code = reason if reason in {"invalid_grant", "other_identity"} else "signed_out"
-        raise SessionEnded("The grant is over.", code=code, reason=reason)
-    return again
+    again = statements.reread(grant)
+    if again is not None:
+        return again
+    over = _row(grant).select_related("account__user").first()
+    reason = (over and over.why_over) or "deleted"
+    code = reason if reason in {"invalid_grant", "other_identity"} else "signed_out"
+    raise SessionEnded("The grant is over.", code=code, reason=reason)
 
 
 def _attempt(grant: SpatioToken, need: Need, *, may_be_late: bool) -> SpatioToken | None:
@@ -545,19 +546,9 @@ def _attempt(grant: SpatioToken, need: Need, *, may_be_late: bool) -> SpatioToke
 
 def _claim(grant: SpatioToken, lease: str) -> bool:
     """Put a lease on the row; ``False`` if it is not ours, and if this fails, we can't know."""
-    free = _row(grant).filter(
-        generation=grant.generation,
-        state=GrantState.ACTIVE,
-        retry_at_ms__lte=DatabaseNow(),
-        lease_id=grant.lease_id,
-    )
-    values: dict[str, Any] = {"lease_id": lease, "lease_until_ms": from_now(LEASE)}
-    if grant.lease_id:
-        free = free.filter(lease_until_ms__lt=DatabaseNow())
-        values["in_doubt"] = True  # whoever held it did not say how it went
     commit_each_statement(grant.alias)
     with impatient(grant.alias, PATIENCE):
-        return bool(free.update(**values))
+        return statements.claim(grant, lease, seconds=LEASE)
 
 
 def _mend(alias: str) -> None:

@@ -85,18 +85,22 @@ def impatient(alias: str, seconds: int) -> Iterator[None]:
             yield
     elif connection.vendor == "mysql":
         with connection.cursor() as cursor:
-            cursor.execute("SELECT @@innodb_lock_wait_timeout, @@lock_wait_timeout")
-            usual = cursor.fetchone()
-            cursor.execute(_MYSQL_PATIENCE, [seconds, seconds])
+            cursor.execute(_MYSQL_IMPATIENCE, [seconds, seconds])
             try:
                 yield
             finally:
-                cursor.execute(_MYSQL_PATIENCE, usual)
+                cursor.execute(_MYSQL_PATIENCE)
     else:
         yield
 
 
-_MYSQL_PATIENCE = "SET SESSION innodb_lock_wait_timeout = %s, SESSION lock_wait_timeout = %s"
+_MYSQL_IMPATIENCE = """
+SET @spatio_rows = @@innodb_lock_wait_timeout, @spatio_tables = @@lock_wait_timeout,
+SESSION innodb_lock_wait_timeout = %s, SESSION lock_wait_timeout = %s
+"""
+_MYSQL_PATIENCE = (
+    "SET SESSION innodb_lock_wait_timeout = @spatio_rows, SESSION lock_wait_timeout = @spatio_tables"
+)
 
 
 def beside(work: Callable[[], T], *, daemon: bool = False) -> "Future[T]":

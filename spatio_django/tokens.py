@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Collection
 from concurrent.futures import Future
@@ -17,7 +18,7 @@ from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.functional import cached_property
 
-from spatio_django import links, revocation
+from spatio_django import links, revocation, statements
 from spatio_django.conf import conf
 from spatio_django.exceptions import (
     ConfigurationError,
@@ -407,16 +408,8 @@ def for_user(user: Any) -> UserAccess:
     Raises:
         SessionEnded: ``no_grant``: the person has signed out everywhere, or never signed in with Spatio.
     """
-    grants = SpatioToken.objects.using(router.db_for_write(SpatioToken)).with_clock().active()
-    grant = (
-        grants.select_related("account__user")
-        # By its key, which an AnonymousUser has, too: None, that no account has.
-        .filter(account__user=user.pk, account__issuer=conf.SPATIO_ISSUER)
-        .exclude(refresh_ciphertext="")
-        .order_by("-pk")
-        .first()
-    )
-    if grant is None or grant.why_over:
+    grant = statements.newest_grant(user, issuer=conf.SPATIO_ISSUER, alias=router.db_for_write(SpatioToken))
+    if grant is None:
         raise SessionEnded("This user has no live grant from Spatio.", code="no_grant")
     return UserAccess(grant)
 
@@ -454,7 +447,11 @@ def live_grant(user_id: str | None, handle: str | None) -> SpatioToken | None:
 def grant_of(handle: str | None) -> SpatioToken | None:
     """Give the grant with that handle, over or not."""
     grants = SpatioToken.objects.using(router.db_for_write(SpatioToken)).with_clock()
-    return grants.select_related("account__user").filter(handle=handle).first()
+    began = time.monotonic()
+    grant = grants.select_related("account__user").filter(handle=handle).first()
+    if grant is not None:
+        grant.read_since(began)
+    return grant
 
 
 def is_live(grant: SpatioToken, user_id: str | None) -> bool:

@@ -81,6 +81,7 @@ def test_people_who_have_a_password_are_brought_along(model: str) -> None:
     assert walk(model)["brought"] == {
         "connected": 1,
         "shown": True,
+        "used": True,
         "disconnected": True,
         "adopted": "acc_adopted",
     }

@@ -27,6 +27,7 @@ MAY_IMPORT = {
     "breaker": set(),
     "signals": set(),
     "threads": set(),
+    "statements": {"models"},
     "revocation": {"conf", "models", "provider", "registration", "signals", "threads"},
     "refreshing": {
         "breaker",
@@ -36,6 +37,7 @@ MAY_IMPORT = {
         "registration",
         "revocation",
         "signals",
+        "statements",
         "threads",
     },
     "tokens": {
@@ -48,6 +50,7 @@ MAY_IMPORT = {
         "refreshing",
         "revocation",
         "memo",
+        "statements",
         "threads",
     },
     "memo": set(),

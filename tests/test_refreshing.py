@@ -1,6 +1,7 @@
 """Refreshing: one call per expiry, whoever asks, and nothing lost."""
 
 import threading
+import time
 from concurrent.futures import Future
 from typing import Any
 
@@ -10,8 +11,9 @@ from django.contrib.auth import get_user_model
 from django.core.cache import cache
 from django.core.management import call_command
 from django.db import OperationalError, connection
+from django.utils import timezone
 
-from spatio_django import memo, provider, refreshing, registration, tokens
+from spatio_django import memo, provider, refreshing, registration, statements, tokens
 from spatio_django.exceptions import SessionEnded, TokenUnavailable
 from spatio_django.models import PendingRevocation, SpatioAccount, SpatioClient, SpatioToken
 from spatio_django.oidc.secret import Secret
@@ -252,6 +254,89 @@ def test_anothers_lease_is_waited_for_only_by_who_waits(site: Site) -> None:
     assert code_of(read(grant), Need(wait=False)) == "busy"
 
     assert refreshes(site) == 0
+
+
+@pytest.mark.parametrize("has_column", [True, False])
+def test_jobs_get_no_token_of_somebody_who_may_not_be_here(
+    site: Site, monkeypatch: pytest.MonkeyPatch, has_column: bool
+) -> None:
+    """Deactivated by a statement that sent no signal; in a column of the users' table, or however else."""
+    _browser, grant = signed_in(site)
+    user = grant.account.user
+    if not has_column:
+        monkeypatch.setattr(statements, "_activity", lambda: None)
+    statements._worded.cache_clear()
+    assert tokens.for_user(user).access_token
+    held = tokens.for_user(user)
+
+    User.objects.update(is_active=False)
+
+    with pytest.raises(SessionEnded) as caught:
+        tokens.for_user(user)
+    assert caught.value.code == "no_grant"
+    SpatioToken.objects.update(generation=5)  # somebody has refreshed it meanwhile
+    held.grant.read_at -= 3600
+    with pytest.raises(SessionEnded) as caught:
+        held.get_token()
+    assert caught.value.context["reason"] == "deactivated"
+    statements._worded.cache_clear()
+
+
+def test_what_jobs_get_knows_its_account(site: Site, django_assert_num_queries: Any) -> None:
+    """One query tells whose it is; what else is asked of the account is read then."""
+    _browser, grant = signed_in(site)
+    user, account = grant.account.user, grant.account
+
+    with django_assert_num_queries(1):
+        access = tokens.for_user(user)
+        assert access.get_token()
+        assert access.account is not None
+        assert (access.account.pk, access.account.issuer, access.account.sub) == (
+            account.pk,
+            account.issuer,
+            account.sub,
+        )
+
+    assert access.account == account
+    assert access.account.claims == account.claims
+    assert access.account.user == user
+
+
+def test_jobs_get_no_token_from_before_the_end_of_all_sessions(site: Site) -> None:
+    """Whatever its row says: that may have been stored after it."""
+    _browser, grant = signed_in(site)
+    assert tokens.for_user(grant.account.user).access_token
+
+    SpatioAccount.objects.update(reauth_after=timezone.now())
+
+    with pytest.raises(SessionEnded):
+        tokens.for_user(grant.account.user)
+
+
+@pytest.mark.parametrize("way", ["session", "job"])
+def test_a_token_that_expires_while_its_row_is_on_its_way_is_expired(site: Site, way: str) -> None:
+    """The database's clock that comes with it is as old as the question, and not as the answer."""
+    _browser, grant = signed_in(site)
+
+    def left(wait: float) -> float:
+        def slowly(execute: Any, *statement: Any) -> Any:
+            found = execute(*statement)
+            time.sleep(wait)
+            return found
+
+        age(grant, left=0.5)
+        with connection.execute_wrapper(slowly):
+            found = (
+                tokens.grant_of(grant.handle)
+                if way == "session"
+                else tokens.for_user(grant.account.user).grant
+            )
+        assert found is not None
+        assert found.seconds_left is not None
+        return found.seconds_left
+
+    assert 0 < left(0.0) < 0.5
+    assert left(0.5) < 0
 
 
 def test_who_is_second_to_claim_goes_on_with_a_token_that_lasts(site: Site) -> None:

@@ -148,11 +148,47 @@ def test_waiting_for_locks_is_limited_in_the_databases_own_words(
         == {
             "postgresql": ["SET LOCAL lock_timeout = 2000", "the work"],
             "mysql": [
-                "SELECT @@innodb_lock_wait_timeout, @@lock_wait_timeout",
-                threads._MYSQL_PATIENCE,
+                threads._MYSQL_IMPATIENCE,
                 "the work",
                 threads._MYSQL_PATIENCE,
             ],
             "sqlite": ["the work"],
         }[vendor]
     )
+
+
+#: What says how long this connection waits for locks, what sets that to 41 s, and how it is said.
+WORDS = {
+    "postgresql": ("SHOW lock_timeout", "SET lock_timeout = '41s'", "41s", "2s"),
+    "mysql": (
+        "SELECT concat(@@innodb_lock_wait_timeout, '/', @@lock_wait_timeout)",
+        "SET SESSION innodb_lock_wait_timeout = 41, SESSION lock_wait_timeout = 42",
+        "41/42",
+        "2/2",
+    ),
+    "sqlite": ("PRAGMA busy_timeout", "PRAGMA busy_timeout = 41000", 41000, 41000),
+}
+
+
+def test_a_sites_own_patience_is_as_it_was_afterwards(transactional_db: None) -> None:
+    """Also after a failure: other statements of this connection are the site's."""
+    ask, change, usual, meanwhile = WORDS[connection.vendor]
+
+    def patience() -> Any:
+        with connection.cursor() as cursor:
+            cursor.execute(ask)
+            return cursor.fetchone()[0]
+
+    def fail() -> None:
+        with threads.impatient("default", 2):
+            assert patience() == meanwhile
+            raise ValueError("the work")
+
+    with connection.cursor() as cursor:
+        cursor.execute(change)
+
+    with pytest.raises(ValueError, match="the work"):
+        fail()
+
+    assert patience() == usual
+    connection.close()

@@ -22,6 +22,7 @@ def bring_along(spatio: Any, persona: str) -> dict[str, Any]:
     from django.core.management import call_command
     from django.test import Client
 
+    from spatio_django import tokens
     from spatio_django.models import SpatioAccount
 
     model = get_user_model()
@@ -38,6 +39,7 @@ def bring_along(spatio: Any, persona: str) -> dict[str, Any]:
     browser.get(spatio.sign_in(url, persona=persona).removeprefix(ORIGIN))
     page = browser.get("/spatio/account/").content.decode()
     done: dict[str, Any] = {"connected": mine.count(), "shown": "Disconnect" in page}
+    done["used"] = tokens.for_user(grace).access_token != ""
     browser.post("/spatio/account/disconnect/", {"account": mine.get().pk})
     done["disconnected"] = not mine.exists()
     key, out = str(grace.pk), StringIO()
