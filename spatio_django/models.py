@@ -294,7 +294,8 @@ class SpatioToken(Placed):
 
     access_token = Encrypted("access_ciphertext", row="handle")
     refresh_token = Encrypted("refresh_ciphertext", row="handle")
-    #: Monotonic seconds.
+    #: When the row was asked for, in monotonic seconds. A busy process may have had the answer long after:
+    #: better that a token seems older than it is.
     read_at: float
 
     objects = TokenQuerySet.as_manager()
@@ -338,20 +339,9 @@ class SpatioToken(Placed):
         grant.read_at = time.monotonic()
         return grant
 
-    def read_since(self, moment: float) -> None:
-        """
-        Let the clock go on from when the row was asked for.
-
-        A busy process may have waited long for the answer. Better that a token seems older than it is.
-
-        Args:
-            moment: Monotonic seconds.
-        """
-        self.read_at = moment
-
     @property
     def now(self) -> float:
-        """The database's clock now, seconds since the epoch: ``with_clock()`` read it along with this row."""
+        """The database's clock now, seconds since the epoch. It was read along with this row."""
         moment: int = self.__dict__["now_ms"]
         return moment / 1000 + time.monotonic() - self.read_at
 

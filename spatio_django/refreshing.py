@@ -165,7 +165,7 @@ def fresh(grant: SpatioToken, need: Need) -> SpatioToken:
     No query and no call if it is not. Safe inside a transaction.
 
     Args:
-        grant: Active, read ``with_clock()`` from the database that it is written to.
+        grant: Active, read with the clock of the database that it is written to.
 
     Raises:
         SessionEnded: ``invalid_grant``, ``signed_out``, ``other_identity``, ``other_issuer`` or
@@ -420,6 +420,7 @@ def _clear(flight: "Future[SpatioToken]", grant: SpatioToken) -> None:
 def _advance(grant: SpatioToken, need: Need) -> tuple[SpatioToken, bool]:
     """Refresh *grant*, or wait for another process that does; tell whether it was us."""
     gives_up = time.monotonic() + WAIT
+    look = FIRST_LOOK
     may_be_late = need.wait
     while not need.is_met_by(grant):
         now = 1000 * grant.now
@@ -439,25 +440,28 @@ def _advance(grant: SpatioToken, need: Need) -> tuple[SpatioToken, bool]:
             return grant, False
         if refreshed is not None:
             return refreshed, True
-        if not is_held and need.can_do_with(grant):  # somebody else was first
-            return grant, False
         may_be_late = may_be_late and is_held
         if time.monotonic() >= gives_up:
             raise _busy()
-        _await_news(grant, gives_up if is_held else 0.0)
+        if is_held:
+            _await_news(grant, gives_up)
+        elif not need.can_do_with(grant):  # else it is known now by whom it is refreshed, or was
+            time.sleep(random.uniform(look / 2, look))  # noqa: S311
+            look = min(2 * look, LAST_LOOK)
         grant = _reread(grant)
     return grant, False
 
 
 def _await_news(grant: SpatioToken, gives_up: float) -> None:
     """
-    Wait as long as another holds the lease that *grant* was read with, and a moment at least.
+    Wait as long as another holds the lease that *grant* was read with.
 
     Many may wait for one, so they only look whether there is something to read.
 
     Args:
         gives_up: Monotonic seconds; then it is waited no longer.
     """
+    commit_each_statement(grant.alias)  # or each look would see what the first one saw
     look = FIRST_LOOK
     while True:
         time.sleep(random.uniform(look / 2, look))  # noqa: S311
@@ -694,12 +698,13 @@ def _tell(grant: SpatioToken) -> None:
     logger.debug(
         "Grant refreshed.", extra={"spatio": {"event": "grant_refreshed", "account": grant.account_id}}
     )
-    grant_refreshed.send_robust(
-        sender=SpatioToken,
-        account=grant.account,
-        scopes=grant.scopes,
-        expires_in=None if grant.ttl_ms is None else grant.ttl_ms / 1000,
-    )
+    if grant_refreshed.has_listeners(SpatioToken):  # only they need the account
+        grant_refreshed.send_robust(
+            sender=SpatioToken,
+            account=statements.whole_account(grant),
+            scopes=grant.scopes,
+            expires_in=None if grant.ttl_ms is None else grant.ttl_ms / 1000,
+        )
 
 
 def _stored(grant: SpatioToken, values: dict[str, Any], *, claimed_at: float) -> bool:

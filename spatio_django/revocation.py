@@ -42,6 +42,7 @@ from spatio_django.models import (
 from spatio_django.oidc.secret import Secret
 from spatio_django.provider import get_client
 from spatio_django.signals import grant_ended
+from spatio_django.statements import whole_account
 from spatio_django.threads import (
     beside,
     commit_each_statement,
@@ -175,7 +176,7 @@ def mark_ended(grant: SpatioToken, reason: str, *, state: GrantState = GrantStat
 
 def announce(grant: SpatioToken) -> None:
     """Tell the log and the site that *grant* is over, once the transaction is committed."""
-    when_committed(grant.alias, partial(_tell, grant.account, grant.scopes, grant.ended))
+    when_committed(grant.alias, partial(_tell, whole_account(grant), grant.scopes, grant.ended))
 
 
 def _tell(account: SpatioAccount, scopes: frozenset[str], reason: str) -> None:

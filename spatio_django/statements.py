@@ -1,5 +1,5 @@
 """
-What each access token asks the database for, in SQL.
+What whoever wants an access token asks the database for again and again, in SQL.
 
 Composing a query takes Django several times as long as the database needs to answer it, each time anew. Where
 many want tokens at once, that is what they all wait for. These few are written down instead; everything else
@@ -10,10 +10,9 @@ import time
 from functools import cache
 from typing import Any
 
-from django.contrib.auth import get_user_model
 from django.db import connections, models
 
-from spatio_django.models import DatabaseNow, GrantState, SpatioAccount, SpatioToken
+from spatio_django.models import DatabaseNow, GrantState, SpatioAccount, SpatioToken, TokenQuerySet
 
 _LIVE = """
 SELECT {columns}, {now} AS now_ms, a.issuer AS account_issuer, a.sub AS account_sub
@@ -38,17 +37,32 @@ AND (lease_id = '' OR lease_until_ms < {now}) AND retry_at_ms <= {now}
 
 
 def newest_grant(user: Any, *, issuer: str, alias: str) -> SpatioToken | None:
-    """Give the newest grant of *user* from *issuer* that is live and can be refreshed, with the clock."""
-    key = SpatioAccount._meta.get_field("user").target_field.get_db_prep_value(user.pk, connections[alias])
+    """
+    Give the newest grant of *user* from *issuer* that is live and can be refreshed, with the clock.
+
+    Its account may have no more than was needed: :func:`whole_account` gives all of it.
+    """
+    if _activity() is None:
+        grants = _composed(alias).filter(account__user=user.pk, account__issuer=issuer)
+        return _judged(grants.exclude(refresh_ciphertext="").order_by("-pk"))
+    key = _user_key().get_db_prep_value(user.pk, connections[alias])
     return _grant(_NEWEST, [key, issuer], alias)
 
 
 def reread(grant: SpatioToken) -> SpatioToken | None:
-    """Read *grant* again, with the clock; ``None`` if it is over."""
-    again = _grant(_AGAIN, [grant.pk, grant.handle], grant.alias)
-    if again is not None:
-        again.account = grant.account  # which may have been read whole
-    return again
+    """Read *grant* again, as :func:`newest_grant`; ``None`` if it is over."""
+    if _activity() is None:
+        return _judged(_composed(grant.alias).filter(pk=grant.pk, handle=grant.handle))
+    return _grant(_AGAIN, [grant.pk, grant.handle], grant.alias)
+
+
+def whole_account(grant: SpatioToken) -> SpatioAccount:
+    """Give the account of *grant* with all it has, and its user; of one that was deleted, what is known."""
+    if grant.account.get_deferred_fields():
+        # From where the grant is: a replica may not have it yet.
+        accounts = SpatioAccount.objects.using(grant.alias).select_related("user")
+        grant.account = accounts.filter(pk=grant.account_id).first() or grant.account
+    return grant.account
 
 
 def is_as_read(grant: SpatioToken) -> bool:
@@ -81,17 +95,25 @@ def _read(grant: SpatioToken) -> list[Any]:
 def _grant(which: str, values: list[Any], alias: str) -> SpatioToken | None:
     sql, began = _worded(_LIVE + which, alias), time.monotonic()
     for grant in SpatioToken.objects.using(alias).raw(sql, [GrantState.ACTIVE.value, *values]):
-        grant.read_since(began)
-        # As much of the account as a refresh needs. The rest is read if somebody asks for it.
+        grant.read_at = began
         known = (grant.account_id, grant.__dict__["account_issuer"], grant.__dict__["account_sub"])
         grant.account = SpatioAccount.from_db(alias, ("id", "issuer", "sub"), known)
-        if _is_active(grant):
-            return grant
+        return grant
     return None
 
 
-def _is_active(grant: SpatioToken) -> bool:
-    return _activity() is not None or grant.account.user.is_active
+def _composed(alias: str) -> TokenQuerySet:
+    """Let Django compose the query: only the user model itself knows who is active."""
+    return SpatioToken.objects.using(alias).with_clock().active().select_related("account__user")
+
+
+def _judged(grants: TokenQuerySet) -> SpatioToken | None:
+    began = time.monotonic()
+    grant = grants.first()
+    if grant is None or grant.why_over:
+        return None
+    grant.read_at = began
+    return grant
 
 
 @cache
@@ -99,26 +121,31 @@ def _worded(sql: str, alias: str) -> str:
     """Fill in names as the database *alias* quotes them, and its clock."""
     connection = connections[alias]
     quote = connection.ops.quote_name
-    user, activity = get_user_model()._meta, _activity()
     now, _ = SpatioToken.objects.using(alias).query.get_compiler(alias).compile(DatabaseNow())
     return sql.format(
         columns=", ".join(f"t.{quote(str(field.column))}" for field in SpatioToken._meta.concrete_fields),
         now=now,
         token=quote(SpatioToken._meta.db_table),
         account=quote(SpatioAccount._meta.db_table),
-        user=quote(user.db_table),
-        user_key=quote(str(user.pk.column)),
-        is_active="1 = 1" if activity is None else f"u.{quote(activity)}",
+        user=quote(_user_key().model._meta.db_table),
+        user_key=quote(str(_user_key().column)),
+        is_active=f"u.{quote(str(_activity()))}",
     )
+
+
+@cache
+def _user_key() -> "models.Field[Any, Any]":
+    """Give the column of the users' table that accounts point to."""
+    key: models.Field[Any, Any] = SpatioAccount._meta.get_field("user").target_field
+    return key
 
 
 @cache
 def _activity() -> str | None:
     """Give the column of the users' own table that tells whether somebody is active, if there is one."""
-    fields = get_user_model()._meta.local_concrete_fields
+    fields = _user_key().model._meta.local_concrete_fields
+    # No subclass: it may write "Y" and "N".
     columns = (
-        field.column
-        for field in fields
-        if field.name == "is_active" and isinstance(field, models.BooleanField)
+        field.column for field in fields if field.name == "is_active" and type(field) is models.BooleanField
     )
     return next(columns, None)

@@ -195,12 +195,11 @@ class SpatioAccess(ABC):
     @property
     def account(self) -> SpatioAccount | None:
         """The Spatio account, or ``None``."""
-        return self.grant.account if self.grant else None
+        return statements.whole_account(self.grant) if self.grant else None
 
     async def aaccount(self) -> SpatioAccount | None:
         """Give :attr:`account`."""
-        grant = await self.agrant()
-        return grant.account if grant else None
+        return await sync_to_async(lambda: self.account)()
 
     @property
     def scopes(self) -> frozenset[str]:
@@ -376,6 +375,8 @@ class RequestAccess(SpatioAccess):
         return self._grant
 
     def _renewed(self, grant: SpatioToken) -> None:
+        # Another caller may have brought it, who needed less of the account; async code can't read the rest.
+        grant.account = _required(self._grant).account
         self._grant = grant
 
     def _failed(self, error: TokenUnavailable) -> TokenUnavailable:
@@ -450,7 +451,7 @@ def grant_of(handle: str | None) -> SpatioToken | None:
     began = time.monotonic()
     grant = grants.select_related("account__user").filter(handle=handle).first()
     if grant is not None:
-        grant.read_since(began)
+        grant.read_at = began
     return grant
 
 

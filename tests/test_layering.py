@@ -28,7 +28,7 @@ MAY_IMPORT = {
     "signals": set(),
     "threads": set(),
     "statements": {"models"},
-    "revocation": {"conf", "models", "provider", "registration", "signals", "threads"},
+    "revocation": {"conf", "models", "provider", "registration", "signals", "statements", "threads"},
     "refreshing": {
         "breaker",
         "conf",

@@ -13,7 +13,7 @@ from django.core.management import call_command
 from django.db import OperationalError, connection
 from django.utils import timezone
 
-from spatio_django import memo, provider, refreshing, registration, statements, tokens
+from spatio_django import memo, provider, refreshing, registration, signals, statements, tokens
 from spatio_django.exceptions import SessionEnded, TokenUnavailable
 from spatio_django.models import PendingRevocation, SpatioAccount, SpatioClient, SpatioToken
 from spatio_django.oidc.secret import Secret
@@ -265,7 +265,6 @@ def test_jobs_get_no_token_of_somebody_who_may_not_be_here(
     user = grant.account.user
     if not has_column:
         monkeypatch.setattr(statements, "_activity", lambda: None)
-    statements._worded.cache_clear()
     assert tokens.for_user(user).access_token
     held = tokens.for_user(user)
 
@@ -279,7 +278,6 @@ def test_jobs_get_no_token_of_somebody_who_may_not_be_here(
     with pytest.raises(SessionEnded) as caught:
         held.get_token()
     assert caught.value.context["reason"] == "deactivated"
-    statements._worded.cache_clear()
 
 
 def test_what_jobs_get_knows_its_account(site: Site, django_assert_num_queries: Any) -> None:
@@ -290,6 +288,7 @@ def test_what_jobs_get_knows_its_account(site: Site, django_assert_num_queries: 
     with django_assert_num_queries(1):
         access = tokens.for_user(user)
         assert access.get_token()
+    with django_assert_num_queries(1):
         assert access.account is not None
         assert (access.account.pk, access.account.issuer, access.account.sub) == (
             account.pk,
@@ -297,9 +296,11 @@ def test_what_jobs_get_knows_its_account(site: Site, django_assert_num_queries: 
             account.sub,
         )
 
-    assert access.account == account
-    assert access.account.claims == account.claims
-    assert access.account.user == user
+    with django_assert_num_queries(0):
+        assert (access.account.claims, access.account.user) == (account.claims, user)
+    access = tokens.for_user(user)
+    SpatioAccount.objects.all().delete()
+    assert getattr(access.account, "sub", None) == account.sub, "of what was deleted, as much as was known"
 
 
 def test_jobs_get_no_token_from_before_the_end_of_all_sessions(site: Site) -> None:
@@ -346,11 +347,86 @@ def test_who_is_second_to_claim_goes_on_with_a_token_that_lasts(site: Site) -> N
     read_before = read(grant)
     SpatioToken.objects.update(lease_id="another", lease_until_ms=int(1000 * (read_before.now + 25)))
 
-    assert refreshing.fresh(read_before, Need()) is read_before
+    assert refreshing.fresh(read_before, Need()).access_token == grant.access_token
 
     assert refreshes(site) == 0
     SpatioToken.objects.update(lease_id="")
     assert refreshing.fresh(read(grant), Need()).generation == 1, "it was due"
+
+
+def test_who_is_second_to_claim_hears_that_the_grant_is_over(site: Site) -> None:
+    """The database was asked; its answer counts."""
+    _browser, grant = signed_in(site)
+    age(grant, left=5)
+    read_before = read(grant)
+    tokens.sign_out_everywhere(grant.account.user)
+
+    with pytest.raises(SessionEnded):
+        refreshing.fresh(read_before, Need())
+
+
+def test_a_job_that_keeps_its_access_goes_on_with_what_another_process_has_refreshed(
+    site: Site, django_assert_num_queries: Any
+) -> None:
+    """It asks once, and no more while that token lasts."""
+    _browser, grant = signed_in(site)
+    access = tokens.for_user(grant.account.user)
+    tokens.for_user(grant.account.user)
+    SpatioToken.objects.update(generation=1)
+    life = access.grant.seconds_left
+    assert life is not None
+    access.grant.read_at -= life - 5
+
+    access.get_token()
+
+    assert access.grant.generation == 1
+    with django_assert_num_queries(0):
+        access.get_token()
+    assert refreshes(site) == 0
+
+
+def test_a_site_hears_of_a_refresh_and_of_the_end(site: Site) -> None:
+    """Whose it is, with all that the account has, and no token; in a job as in a request."""
+    _browser, grant = signed_in(site)
+    heard: list[tuple[str, dict[str, Any]]] = []
+
+    def refreshed(**values: Any) -> None:
+        heard.append(("refreshed", values))
+
+    def ended(**values: Any) -> None:
+        heard.append(("ended", values))
+
+    user = grant.account.user
+    signals.grant_refreshed.connect(refreshed)
+    signals.grant_ended.connect(ended)
+    try:
+        age(grant)
+        token = tokens.for_user(user).get_token()
+        tokens.sign_out_everywhere(user)
+    finally:
+        signals.grant_refreshed.disconnect(refreshed)
+        signals.grant_ended.disconnect(ended)
+
+    assert [name for name, _values in heard] == ["refreshed", "ended"]
+    for _name, values in heard:
+        assert values["account"].email == grant.account.email
+        assert values["scopes"] == grant.scopes
+        assert token not in repr(values)
+    assert heard[0][1]["expires_in"] == site.spatio.access_token_lifetime
+    assert heard[1][1]["reason"] == "signed_out_everywhere"
+
+
+def test_async_jobs_get_the_whole_account(site: Site) -> None:
+    """However little of it was needed so far."""
+    _browser, grant = signed_in(site)
+    expected, user = grant.account, grant.account.user
+
+    async def job() -> tuple[str, Any, str]:
+        account = await (await tokens.afor_user(user)).aaccount()
+        assert account is not None
+        return account.email, account.user, str(account)
+
+    assert async_to_sync(job)() == (expected.email, user, str(expected))
 
 
 def test_a_lease_that_runs_out_while_it_is_waited_for_is_taken_over(site: Site) -> None:

@@ -197,7 +197,7 @@ class Provider:
             if token != family.current:
                 if now - family.used[token] > self.leeway:
                     family.reuses += 1
-                    family.revoked_at = time.time()
+                    family.revoked_at = min(family.revoked_at, time.time())
                     return self._refuse(400, "invalid_grant")
                 family.leeways += 1
             family.used.setdefault(token, now)

@@ -144,9 +144,13 @@ class Site:
 
     def lend(self, user: int, seconds: float) -> None:
         """Let the access token of that user be good for some more seconds, as if another had brought it."""
+        from django.db.models import F
+
         from spatio_django.models import SpatioToken, from_now
 
-        SpatioToken.objects.filter(account__user=user).update(expires_ms=from_now(seconds))
+        SpatioToken.objects.filter(account__user=user).update(
+            expires_ms=from_now(seconds), generation=F("generation") + 1
+        )
 
     def lock(self, user: int, seconds: float) -> None:
         """Have nobody else write that user's grant for some seconds; with SQLite, nobody write anything."""
