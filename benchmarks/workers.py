@@ -48,6 +48,7 @@ class Worker:
             stdout=subprocess.PIPE,
             cwd=ROOT,
             env=environment(),
+            start_new_session=True,  # its own share of the processors, as another service has
             text=True,
         )
 

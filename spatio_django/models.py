@@ -53,13 +53,17 @@ class DatabaseNow(models.Func):
         return (f"({now} + %s)", [self.plus]) if self.plus else (now, [])
 
 
+def clock(alias: str) -> str:
+    """Give the SQL for the clock of the database *alias*, in milliseconds."""
+    sql, _ = SpatioToken.objects.using(alias).query.get_compiler(alias).compile(DatabaseNow())
+    return str(sql)
+
+
 def database_now(model: type[models.Model]) -> int:
     """Ask the database that *model* is written to for its clock, in milliseconds."""
-    rows = authoritative(model)
-    connection = connections[rows.db]
-    sql, params = rows.query.get_compiler(rows.db).compile(DatabaseNow())
-    with connection.cursor() as cursor:
-        cursor.execute(f"SELECT {sql}", params)
+    alias = router.db_for_write(model)
+    with connections[alias].cursor() as cursor:
+        cursor.execute(f"SELECT {clock(alias)}")
         return int(cursor.fetchone()[0])
 
 

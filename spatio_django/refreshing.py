@@ -18,6 +18,7 @@ successor. What can't be known (no answer came) is tried again after a pause, an
 
 import asyncio
 import logging
+import math
 import os
 import random
 import secrets
@@ -31,8 +32,6 @@ from typing import TYPE_CHECKING, Any
 
 from asgiref.sync import sync_to_async
 from django.db import Error, connections
-from django.db.models import F
-from django.db.models.functions import Least
 
 from spatio_django import registration, revocation, statements
 from spatio_django.breaker import Breaker
@@ -126,7 +125,11 @@ class Need:
 
     def is_met_by(self, grant: SpatioToken) -> bool:
         """Tell whether there is no reason to refresh."""
-        return self._lasts(grant, max(window(grant), self._min_ttl(grant)))
+        return self._lasts(grant, self.margin(grant))
+
+    def margin(self, grant: SpatioToken) -> float:
+        """Give the seconds before its token's end at which there is a reason; infinite if it is no good."""
+        return math.inf if self.refuses(grant) else max(window(grant), self._min_ttl(grant))
 
     def can_do_with(self, grant: SpatioToken) -> bool:
         """Tell whether the token can be used, though it would better be refreshed."""
@@ -524,7 +527,7 @@ def _attempt(grant: SpatioToken, need: Need, *, may_be_late: bool) -> SpatioToke
         raise TokenUnavailable("The client of this grant is not registered.", code="not_registered")
     lease, claimed_at = secrets.token_hex(16), time.monotonic()
     try:
-        is_ours = _claim(grant, lease)
+        is_ours = _claim(grant, lease, need)
     except Error as error:
         logger.warning("A refresh could not be claimed: %s", type(error).__name__)
         _mend(grant.alias)
@@ -548,11 +551,11 @@ def _attempt(grant: SpatioToken, need: Need, *, may_be_late: bool) -> SpatioToke
     return _store(grant, answer, client=client, claimed_at=claimed_at)
 
 
-def _claim(grant: SpatioToken, lease: str) -> bool:
+def _claim(grant: SpatioToken, lease: str, need: Need) -> bool:
     """Put a lease on the row; ``False`` if it is not ours, and if this fails, we can't know."""
     commit_each_statement(grant.alias)
     with impatient(grant.alias, PATIENCE):
-        return statements.claim(grant, lease, seconds=LEASE)
+        return statements.claim(grant, lease, seconds=LEASE, due=need.margin(grant))
 
 
 def _mend(alias: str) -> None:
@@ -659,20 +662,14 @@ def _store(
     successor = SpatioToken(handle=grant.handle)
     successor.access_token = answer.access_token
     successor.refresh_token = answer.refresh_token
-    values = {
-        "access_ciphertext": successor.access_ciphertext,
-        "ttl_ms": ttl_ms,
-        "generation": grant.generation + 1,
-        "lease_id": "",
-        "retry_at_ms": 0,
-        "fails": 0,
-        "in_doubt": False,
-    }
-    if answer.refresh_token:
-        values["refresh_ciphertext"] = successor.refresh_ciphertext
-    if answer.scope:
-        values["scope"] = " ".join(answer.scope)
-    is_stored = _stored(grant, values, claimed_at=claimed_at)
+    is_stored = _stored(
+        grant,
+        claimed_at=claimed_at,
+        access_ciphertext=successor.access_ciphertext,
+        refresh_ciphertext=successor.refresh_ciphertext or None,
+        scope=" ".join(answer.scope) if answer.scope else None,
+        ttl_ms=ttl_ms,
+    )
     if not is_stored:
         try:
             # A commit whose answer was lost has stored it all the same.
@@ -707,23 +704,16 @@ def _tell(grant: SpatioToken) -> None:
         )
 
 
-def _stored(grant: SpatioToken, values: dict[str, Any], *, claimed_at: float) -> bool:
+def _stored(grant: SpatioToken, *, claimed_at: float, **values: Any) -> bool:
     """Write *values* over the generation they were made from, whatever it takes."""
     gives_up, pause = time.monotonic() + STORE_WITHIN, 0.05
-    ours = _row(grant).filter(generation=grant.generation, state=GrantState.ACTIVE)
     while True:
-        ttl_ms = values["ttl_ms"]
         # Counted from before the question: how long the answer took is not known better.
         age = time.monotonic() - claimed_at
-        # And from the claim at the latest: a statement's "now" may be after a long wait for locks.
-        expires_ms = None
-        if ttl_ms is not None:
-            since_claim = F("lease_until_ms") + (ttl_ms - int(LEASE * 1000))
-            expires_ms = Least(from_now(ttl_ms / 1000 - age), since_claim)
         try:
             commit_each_statement(grant.alias)
             with impatient(grant.alias, PATIENCE):
-                return bool(ours.update(expires_ms=expires_ms, **values))
+                return statements.store(grant, age=age, lease=LEASE, **values)
         except Error as error:
             if time.monotonic() >= gives_up:
                 logger.critical("A refresh token was lost: it could not be stored.")

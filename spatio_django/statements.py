@@ -12,27 +12,47 @@ from typing import Any
 
 from django.db import connections, models
 
-from spatio_django.models import DatabaseNow, GrantState, SpatioAccount, SpatioToken, TokenQuerySet
+from spatio_django.models import GrantState, SpatioAccount, SpatioToken, TokenQuerySet, clock
 
+# COALESCE keeps the planners from an index on the state: SQLite would go through everybody's active grants.
 _LIVE = """
-SELECT {columns}, {now} AS now_ms, a.issuer AS account_issuer, a.sub AS account_sub
+SELECT {columns}, {now}, a.issuer, a.sub
 FROM {token} t JOIN {account} a ON a.id = t.account_id JOIN {user} u ON u.{user_key} = a.user_id
-WHERE t.state = %s AND {is_active} AND (a.reauth_after IS NULL OR t.reauth_after >= a.reauth_after) AND
+WHERE COALESCE(t.state, '') = {active} AND {is_active}
+AND (a.reauth_after IS NULL OR t.reauth_after >= a.reauth_after) AND
 """
 
 _NEWEST = "a.user_id = %s AND a.issuer = %s AND t.refresh_ciphertext <> '' ORDER BY t.id DESC LIMIT 1"
+# MySQL and MariaDB would sort whole rows for that, and because of their texts in a table on disk.
+_NEWEST_MYSQL = """
+t.id = (
+SELECT MAX(o.id) FROM {token} o JOIN {account} b ON b.id = o.account_id
+WHERE b.user_id = %s AND b.issuer = %s AND o.refresh_ciphertext <> '' AND COALESCE(o.state, '') = {active}
+AND (b.reauth_after IS NULL OR o.reauth_after >= b.reauth_after)
+)
+"""
+
 _AGAIN = "t.id = %s AND t.handle = %s"
 
-_SAME = """
-SELECT 1 FROM {token}
-WHERE id = %s AND handle = %s AND state = %s AND generation = %s AND lease_id = %s
-"""
+_LOOK = "SELECT 1 FROM {token} WHERE {as_read} AND lease_id = %s"
 
 # Whoever held a lease that has run out did not say how it went. First, because MySQL goes from left to right.
 _CLAIM = """
 UPDATE {token} SET in_doubt = in_doubt OR lease_id <> '', lease_id = %s, lease_until_ms = {now} + %s
-WHERE id = %s AND handle = %s AND state = %s AND generation = %s AND lease_id = %s
-AND (lease_id = '' OR lease_until_ms < {now}) AND retry_at_ms <= {now}
+WHERE {as_read} AND lease_id = %s AND (lease_id = '' OR lease_until_ms < {now})
+AND retry_at_ms <= {now} AND COALESCE(expires_ms - {now}, 0) <= %s
+"""
+
+#: Milliseconds until after any token's end.
+_EVER = 10**15
+
+# What did not come is kept as it is by now: keys may have been rotated meanwhile. The end is counted from the
+# claim at the latest: "now" may be after a long wait for locks.
+_STORE = """
+UPDATE {token} SET access_ciphertext = %s, refresh_ciphertext = COALESCE(%s, refresh_ciphertext),
+scope = COALESCE(%s, scope), ttl_ms = %s, expires_ms = {least}({now} + %s, lease_until_ms + %s),
+generation = generation + 1, lease_id = '', retry_at_ms = 0, fails = 0, in_doubt = FALSE
+WHERE {as_read}
 """
 
 
@@ -46,7 +66,8 @@ def newest_grant(user: Any, *, issuer: str, alias: str) -> SpatioToken | None:
         grants = _composed(alias).filter(account__user=user.pk, account__issuer=issuer)
         return _judged(grants.exclude(refresh_ciphertext="").order_by("-pk"))
     key = _user_key().get_db_prep_value(user.pk, connections[alias])
-    return _grant(_NEWEST, [key, issuer], alias)
+    which = _NEWEST_MYSQL if connections[alias].vendor == "mysql" else _NEWEST
+    return _grant(which, [key, issuer], alias)
 
 
 def reread(grant: SpatioToken) -> SpatioToken | None:
@@ -68,38 +89,80 @@ def whole_account(grant: SpatioToken) -> SpatioAccount:
 def is_as_read(grant: SpatioToken) -> bool:
     """Tell whether the row of *grant* has the lease and the tokens that it had when it was read."""
     with connections[grant.alias].cursor() as cursor:
-        cursor.execute(_worded(_SAME, grant.alias), _read(grant))
+        cursor.execute(_worded(_LOOK, grant.alias), [*_as_read(grant), grant.lease_id])
         return cursor.fetchone() is not None
 
 
-def claim(grant: SpatioToken, lease: str, *, seconds: float) -> bool:
+def claim(grant: SpatioToken, lease: str, *, seconds: float, due: float) -> bool:
     """
-    Put a lease on the row of *grant*, if it is as it was read and no lease on it runs any more.
+    Put a lease on the row of *grant*, if it is as it was read, no lease on it runs, and it is due.
+
+    The database judges that by its clock. By ours a token that was long in coming seems older than it is, and
+    of many who ask one would always find that it is time.
 
     Args:
         lease: Who has it.
         seconds: How long it runs.
+        due: Seconds that the access token may still live; it may be infinite.
 
     Returns:
         Whether it is ours.
     """
-    with connections[grant.alias].cursor() as cursor:
-        cursor.execute(_worded(_CLAIM, grant.alias), [lease, int(seconds * 1000), *_read(grant)])
+    conditions = [*_as_read(grant), grant.lease_id, int(min(due * 1000, _EVER))]
+    return _changes(_CLAIM, [lease, int(seconds * 1000), *conditions], grant.alias)
+
+
+def store(
+    grant: SpatioToken,
+    *,
+    access_ciphertext: str,
+    refresh_ciphertext: str | None,
+    scope: str | None,
+    ttl_ms: int | None,
+    age: float,
+    lease: float,
+) -> bool:
+    """
+    Put what a refresh brought over the generation of *grant*, if that is still there.
+
+    Args:
+        refresh_ciphertext, scope: ``None`` if there was none.
+        age: Seconds since the token was asked for.
+        lease: Seconds for which the row was claimed then.
+
+    Returns:
+        Whether it is there now.
+    """
+    ends = [None if ttl_ms is None else ttl_ms - int(seconds * 1000) for seconds in (age, lease)]
+    new = [access_ciphertext, refresh_ciphertext, scope, ttl_ms, *ends]
+    return _changes(_STORE, [*new, *_as_read(grant)], grant.alias)
+
+
+def _as_read(grant: SpatioToken) -> list[Any]:
+    return [grant.pk, grant.handle, grant.generation]
+
+
+def _changes(sql: str, values: list[Any], alias: str) -> bool:
+    with connections[alias].cursor() as cursor:
+        cursor.execute(_worded(sql, alias), values)
         return bool(cursor.rowcount)
 
 
-def _read(grant: SpatioToken) -> list[Any]:
-    return [grant.pk, grant.handle, GrantState.ACTIVE.value, grant.generation, grant.lease_id]
-
-
 def _grant(which: str, values: list[Any], alias: str) -> SpatioToken | None:
-    sql, began = _worded(_LIVE + which, alias), time.monotonic()
-    for grant in SpatioToken.objects.using(alias).raw(sql, [GrantState.ACTIVE.value, *values]):
-        grant.read_at = began
-        known = (grant.account_id, grant.__dict__["account_issuer"], grant.__dict__["account_sub"])
-        grant.account = SpatioAccount.from_db(alias, ("id", "issuer", "sub"), known)
-        return grant
-    return None
+    began = time.monotonic()
+    with connections[alias].cursor() as cursor:
+        cursor.execute(_worded(_LIVE + which, alias), values)
+        row = cursor.fetchone()
+    if row is None:
+        return None
+    fields = SpatioToken._meta.concrete_fields
+    compiler = SpatioToken.objects.using(alias).query.get_compiler(alias)
+    converters = compiler.get_converters([field.get_col(field.model._meta.db_table) for field in fields])
+    *columns, now_ms, issuer, sub = next(compiler.apply_converters([row], converters))
+    grant = SpatioToken.from_db(alias, [field.attname for field in fields], columns)
+    grant.__dict__["now_ms"], grant.read_at = now_ms, began
+    grant.account = SpatioAccount.from_db(alias, ("id", "issuer", "sub"), (grant.account_id, issuer, sub))
+    return grant
 
 
 def _composed(alias: str) -> TokenQuerySet:
@@ -120,15 +183,17 @@ def _judged(grants: TokenQuerySet) -> SpatioToken | None:
 def _worded(sql: str, alias: str) -> str:
     """Fill in names as the database *alias* quotes them, and its clock."""
     connection = connections[alias]
-    quote = connection.ops.quote_name
-    now, _ = SpatioToken.objects.using(alias).query.get_compiler(alias).compile(DatabaseNow())
-    return sql.format(
+    quote, active = connection.ops.quote_name, f"'{GrantState.ACTIVE.value}'"
+    return sql.strip().format(
         columns=", ".join(f"t.{quote(str(field.column))}" for field in SpatioToken._meta.concrete_fields),
-        now=now,
+        now=clock(alias),
+        active=active,
+        as_read=f"id = %s AND handle = %s AND state = {active} AND generation = %s",
         token=quote(SpatioToken._meta.db_table),
         account=quote(SpatioAccount._meta.db_table),
         user=quote(_user_key().model._meta.db_table),
         user_key=quote(str(_user_key().column)),
+        least="MIN" if connection.vendor == "sqlite" else "LEAST",
         is_active=f"u.{quote(str(_activity()))}",
     )
 

@@ -4,10 +4,10 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import copy_context
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from django.db import connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -71,27 +71,58 @@ def when_committed(alias: str, work: Callable[[], None]) -> None:
         transaction.on_commit(work, using=alias, robust=True)
 
 
-@contextmanager
-def impatient(alias: str, seconds: int) -> Iterator[None]:
+def impatient(alias: str, seconds: int) -> AbstractContextManager[None]:
     """
-    Wait for locks no longer than that; then the statement fails.
+    Have this thread's statements wait for locks no longer than that; then they fail.
 
-    Not inside a transaction. SQLite's patience is its connection's own, ``timeout``.
+    Not inside a transaction, and not one in another. Where the database allows, that is said along with each
+    statement and takes no time of its own. SQLite's patience is its connection's own, ``timeout``.
     """
-    connection = connections[alias]
+    connection: Any = connections[alias]
+    connection.ensure_connection()  # or what opens it would be taken for such a statement
     if connection.vendor == "postgresql":
-        with transaction.atomic(using=alias), connection.cursor() as cursor:
-            cursor.execute(f"SET LOCAL lock_timeout = {seconds * 1000}")
-            yield
-    elif connection.vendor == "mysql":
-        with connection.cursor() as cursor:
-            cursor.execute(_MYSQL_IMPATIENCE, [seconds, seconds])
-            try:
-                yield
-            finally:
-                cursor.execute(_MYSQL_PATIENCE)
+        milliseconds = seconds * 1000
+        # Whoever has the server put the values in can send but one statement at a time.
+        if connection.in_atomic_block or connection.features.uses_server_side_binding:
+            return _impatient_transaction(alias, milliseconds)
+        words = f"SET LOCAL lock_timeout = {milliseconds}; "
+    elif connection.vendor != "mysql":
+        return nullcontext()
+    elif connection.mysql_is_mariadb:
+        words = f"SET STATEMENT innodb_lock_wait_timeout = {seconds}, lock_wait_timeout = {seconds} FOR "
     else:
+        return _impatient_session(alias, seconds)
+    wrapped: AbstractContextManager[None] = connection.execute_wrapper(partial(_together, words))
+    return wrapped
+
+
+def _together(
+    words: str, execute: Callable[..., Any], sql: str, params: Any, many: bool, context: dict[str, Any]
+) -> Any:
+    """Execute *words* and *sql* in one message, which PostgreSQL takes for one transaction."""
+    result = execute(words + sql, params, many, context)
+    if (
+        context["connection"].Database.__name__ == "psycopg"
+    ):  # has a result of each; psycopg2 has the last one
+        context["cursor"].nextset()
+    return result
+
+
+@contextmanager
+def _impatient_transaction(alias: str, milliseconds: int) -> Iterator[None]:
+    with transaction.atomic(using=alias), connections[alias].cursor() as cursor:
+        cursor.execute(f"SET LOCAL lock_timeout = {milliseconds}")
         yield
+
+
+@contextmanager
+def _impatient_session(alias: str, seconds: int) -> Iterator[None]:
+    with connections[alias].cursor() as cursor:
+        cursor.execute(_MYSQL_IMPATIENCE, [seconds, seconds])
+        try:
+            yield
+        finally:
+            cursor.execute(_MYSQL_PATIENCE)
 
 
 _MYSQL_IMPATIENCE = """

@@ -340,6 +340,61 @@ def test_a_token_that_expires_while_its_row_is_on_its_way_is_expired(site: Site,
     assert left(0.5) < 0
 
 
+def test_whether_a_token_is_due_is_judged_by_the_databases_clock(site: Site) -> None:
+    """Where many ask, the row of one is always long in coming, and the token seems older than it is."""
+    _browser, grant = signed_in(site)
+    late, life = read(grant), site.spatio.access_token_lifetime
+    late.read_at -= life
+    assert not Need().is_met_by(late), "or it would not be asked"
+
+    found = refreshing.fresh(late, Need())
+
+    assert (refreshes(site), found.access_token) == (0, grant.access_token)
+    assert Need().is_met_by(found)
+    assert read(grant).lease_id == ""
+    # It is due when a caller wants more of it, and always when it was refused.
+    assert refreshing.fresh(read(grant), Need(min_ttl=0.7 * life)).generation == 0
+    age(grant, left=0.5 * life)
+    assert refreshing.fresh(read(grant), Need(min_ttl=0.7 * life)).generation == 1
+    assert refreshing.fresh(read(grant), Need(rejected=read(grant).access_token)).generation == 2
+
+
+def test_a_refused_token_is_due_though_nobody_said_how_long_it_lives(site: Site) -> None:
+    """Without an end it is never due by itself."""
+    _browser, grant = signed_in(site)
+    SpatioToken.objects.update(expires_ms=None, ttl_ms=None)
+    assert refreshing.fresh(read(grant), Need(min_ttl=900)).generation == 0
+
+    assert refreshing.fresh(read(grant), Need(rejected=grant.access_token)).generation == 1
+
+
+#: What a plan must not have: an index on everybody's active grants, or rows of texts sorted on disk.
+SLOW = {"sqlite": "spatio_grant_state", "postgresql": "spatio_grant_state", "mysql": "temporary"}
+
+
+def test_ones_newest_grant_is_not_looked_for_among_everybodys(site: Site) -> None:
+    """A site has many people, and each of them many sessions."""
+    _browser, grant = signed_in(site)
+    for _ in range(3):
+        site.sign_in(site.browser())
+    user = grant.account.user
+    plans: list[str] = []
+
+    def explain(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
+        plan = "EXPLAIN QUERY PLAN " if connection.vendor == "sqlite" else "EXPLAIN "
+        execute(plan + sql, params, many, context)
+        plans.append(str(context["cursor"].fetchall()))
+        return execute(sql, params, many, context)
+
+    with connection.execute_wrapper(explain):
+        newest = tokens.for_user(user).grant
+
+    (plan,) = plans
+    assert newest.pk == SpatioToken.objects.latest("pk").pk
+    assert "spatio_django_spatiotoken" in plan or "'t'" in plan or " t " in plan
+    assert SLOW[connection.vendor] not in plan.lower()
+
+
 def test_who_is_second_to_claim_goes_on_with_a_token_that_lasts(site: Site) -> None:
     """It is being refreshed; nobody need wait for that."""
     _browser, grant = signed_in(site)
@@ -468,6 +523,49 @@ def test_an_answer_without_scope_or_life_keeps_both(site: Site, misbehaviour: Mi
     age(grant)
 
     assert refreshing.fresh(read(grant), Need()).seconds_left is None
+
+
+def test_a_refresh_token_that_stays_is_kept_as_it_is_by_then(site: Site, misbehaviour: Misbehaviour) -> None:
+    """Its key may be rotated while the answer is on its way."""
+    grant = expired(site)
+    misbehaviour.json("/oauth2/token", refresh_token=None)
+    rotated: list[str] = []
+
+    def meanwhile(execute: Any, sql: str, *rest: Any) -> Any:
+        if "access_ciphertext" in sql and sql.startswith("UPDATE") and not rotated:
+            other = SpatioToken(handle=grant.handle)
+            other.refresh_token = grant.refresh_token
+            rotated.append(other.refresh_ciphertext)
+            SpatioToken.objects.update(refresh_ciphertext=other.refresh_ciphertext)
+        return execute(sql, *rest)
+
+    with connection.execute_wrapper(meanwhile):
+        assert refreshing.fresh(grant, Need()).generation == 1
+
+    assert rotated == [read(grant).refresh_ciphertext] != [grant.refresh_ciphertext]
+
+
+def test_claims_that_fail_at_once_are_not_repeated_without_a_pause(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A database that refuses is not to be asked as often as it can answer."""
+    grant = expired(site)
+    claims: list[str] = []
+
+    def refuse(execute: Any, sql: str, *rest: Any) -> Any:
+        if "lease_until_ms" in sql and sql.startswith("UPDATE"):
+            claims.append(sql)
+            raise OperationalError("refused")
+        return execute(sql, *rest)
+
+    monkeypatch.setattr(refreshing, "WAIT", 0.5)
+    with connection.execute_wrapper(refuse):
+        assert code_of(grant) == "busy"
+
+    # 25 ms, doubled until 200, and at random half of that: as many as fit into 0.5 s at most, and two.
+    assert 2 <= len(claims) <= 9
+    monkeypatch.undo()
+    assert refreshing.fresh(read(grant), Need()).generation == 1
 
 
 def test_a_database_that_never_takes_the_successor_is_told_to_the_log(

@@ -1,11 +1,14 @@
 """Work beside the caller: what counts as a transaction, and what does not reach the caller's."""
 
+from types import ModuleType
 from typing import Any
+from unittest import mock
 from unittest.mock import patch
 
 import pytest
 from django.contrib.auth import get_user_model
 from django.db import connection, transaction
+from django.db.backends.utils import CursorWrapper
 from django.test import TestCase, TransactionTestCase
 
 from spatio_django import threads
@@ -122,39 +125,73 @@ def test_without_a_thread_to_be_had_the_caller_is_told(monkeypatch: pytest.Monke
         threads.beside(lambda: 1)
 
 
-#: SQLite can play the others, as far as they are only spoken to.
-VENDORS = ["postgresql", "mysql", "sqlite"] if connection.vendor == "sqlite" else [connection.vendor]
+#: By kind of database: what is said to it when it is asked for 1 in two seconds, and what makes it that kind.
+SAID: dict[str, tuple[list[str], str, dict[str, Any]]] = {
+    "postgresql": (["SET LOCAL lock_timeout = 2000; SELECT 1"], "postgresql", {}),
+    "postgresql, server_side_binding": (
+        ["SET LOCAL lock_timeout = 2000", "SELECT 1"],
+        "postgresql",
+        {"features.uses_server_side_binding": True},
+    ),
+    "mariadb": (
+        ["SET STATEMENT innodb_lock_wait_timeout = 2, lock_wait_timeout = 2 FOR SELECT 1"],
+        "mysql",
+        {"mysql_is_mariadb": True},
+    ),
+    "mysql": (
+        [threads._MYSQL_IMPATIENCE, "SELECT 1", threads._MYSQL_PATIENCE],
+        "mysql",
+        {"mysql_is_mariadb": False},
+    ),
+    "sqlite": (["SELECT 1"], "sqlite", {}),
+}
 
 
-@pytest.mark.parametrize("vendor", VENDORS)
+#: SQLite can play the others.
+KINDS = [kind for kind in SAID if connection.vendor in {"sqlite", SAID[kind][1]}]
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_waiting_for_locks_is_limited_in_the_databases_own_words(
-    transactional_db: None, monkeypatch: pytest.MonkeyPatch, vendor: str
+    transactional_db: None, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
-    """And as it was before, afterwards. That it works is seen where there is such a server."""
-    said: list[str] = []
-
-    def listen(execute: Any, sql: str, *rest: Any) -> Any:
-        said.append(sql)
-        return None if "lock" in sql and played else execute(sql, *rest)
-
+    """In one message with the statement where that can be done."""
+    words, vendor, marks = SAID[kind]
     played = vendor != connection.vendor
-    monkeypatch.setattr(connection, "vendor", vendor)
-    with connection.execute_wrapper(listen), threads.impatient("default", 2):
-        said.append("the work")
+    said: list[str] = []
+    execute = CursorWrapper._execute  # type: ignore[attr-defined]
 
-    before = [sql for sql in said if "lock" in sql or sql == "the work"]
-    assert (
-        before
-        == {
-            "postgresql": ["SET LOCAL lock_timeout = 2000", "the work"],
-            "mysql": [
-                threads._MYSQL_IMPATIENCE,
-                "the work",
-                threads._MYSQL_PATIENCE,
-            ],
-            "sqlite": ["the work"],
-        }[vendor]
-    )
+    def listen(self: CursorWrapper, sql: str, *rest: Any) -> Any:
+        if sql.endswith("SELECT 1") or "lock" in sql:
+            said.append(sql)
+            return execute(self, "SELECT 1", None) if played else execute(self, sql, *rest)
+        return execute(self, sql, *rest)
+
+    connection.ensure_connection()
+    with monkeypatch.context() as patched:
+        patched.setattr(CursorWrapper, "_execute", listen)
+        patched.setattr(connection, "vendor", vendor)
+        for name, value in {"features.uses_server_side_binding": False, **marks}.items():
+            owner = connection.features if name.startswith("features.") else connection
+            patched.setattr(owner, name.rpartition(".")[2], value, raising=False)
+        with threads.impatient("default", 2), connection.cursor() as cursor:
+            cursor.execute("SELECT 1")
+            assert cursor.fetchone() == (1,), "the statement's own result"
+
+    assert said == words
+
+
+@pytest.mark.parametrize(("driver", "asked"), [("psycopg", 1), ("psycopg2", 0), ("MySQLdb", 0)])
+def test_what_is_said_along_has_no_result_to_be_taken_for_the_statements(driver: str, asked: int) -> None:
+    """One driver keeps a result of each, and begins with the first."""
+    cursor = mock.Mock()
+    context = {"cursor": cursor, "connection": mock.Mock(Database=ModuleType(driver))}
+    execute = mock.Mock(return_value=None)
+
+    threads._together("SET x; ", execute, "UPDATE y", [1], False, context)
+
+    assert execute.mock_calls == [mock.call("SET x; UPDATE y", [1], False, context)]
+    assert cursor.nextset.call_count == asked
 
 
 #: What says how long this connection waits for locks, what sets that to 41 s, and how it is said.

@@ -157,6 +157,23 @@ def test_the_next_address_is_tried(wire: Wire, monkeypatch: pytest.MonkeyPatch) 
     call.finish()
 
 
+@pytest.mark.parametrize(("host", "family"), [("127.0.0.1", socket.AF_INET), ("::1", socket.AF_INET6)])
+def test_an_address_is_not_looked_up(
+    host: str, family: socket.AddressFamily, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There is nobody to ask, and no thread to wait for."""
+    monkeypatch.setattr(Dialer, "_look_up", lambda *_: pytest.fail("looked up"))
+    call = Call(5)
+
+    with socket.create_server((host, 0), family=family) as server:
+        port = server.getsockname()[1]
+        with Dialer().connect(host, port, call=call, options=[]) as connection:
+            assert connection.getpeername()[:2] == (host, port)
+    call.finish()
+    with pytest.raises(pytest.fail.Exception, match="looked up"):
+        Dialer().connect("localhost", port, call=call, options=[])
+
+
 @pytest.mark.parametrize("ports", [0, 1, 2])
 def test_no_address_that_answers_is_an_error(ports: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also if the name has no address at all."""
