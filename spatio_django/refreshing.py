@@ -420,6 +420,10 @@ def _clear(flight: "Future[SpatioToken]", grant: SpatioToken) -> None:
         _flights.pop(grant.handle, None)
 
 
+class _Late(Exception):
+    """A request was not sent: too much time had passed since the claim, which was given back."""
+
+
 def _advance(grant: SpatioToken, need: Need) -> tuple[SpatioToken, bool]:
     """Refresh *grant*, or wait for another process that does; tell whether it was us."""
     gives_up = time.monotonic() + WAIT
@@ -435,15 +439,18 @@ def _advance(grant: SpatioToken, need: Need) -> tuple[SpatioToken, bool]:
             raise TokenUnavailable("Spatio did not answer a moment ago.", code="unavailable")
         if is_held and not need.wait:
             raise _busy()
+        refreshed = None
         try:
-            refreshed = None if is_held else _attempt(grant, need, may_be_late=may_be_late)
+            if not is_held:
+                refreshed = _attempt(grant, need, may_be_late=may_be_late)
+        except _Late:
+            may_be_late = False
         except TokenUnavailable as error:
             if isinstance(error, SessionEnded) or not need.can_do_with(grant):
                 raise
             return grant, False
         if refreshed is not None:
             return refreshed, True
-        may_be_late = may_be_late and is_held
         if time.monotonic() >= gives_up:
             raise _busy()
         if is_held:
@@ -452,6 +459,8 @@ def _advance(grant: SpatioToken, need: Need) -> tuple[SpatioToken, bool]:
             time.sleep(random.uniform(look / 2, look))  # noqa: S311
             look = min(2 * look, LAST_LOOK)
         grant = _reread(grant)
+        if not is_held and need.can_do_with(grant):  # it is another's turn, or not yet anybody's
+            return grant, False
     return grant, False
 
 
@@ -502,6 +511,10 @@ def _attempt(grant: SpatioToken, need: Need, *, may_be_late: bool) -> SpatioToke
 
     Returns:
         The refreshed grant; ``None`` if the row has to be looked at again.
+
+    Raises:
+        _Late: The row may be claimed anew.
+        SessionEnded, TokenUnavailable: As :func:`fresh`.
     """
     if grant.account.issuer != conf.SPATIO_ISSUER:
         raise SessionEnded("The grant is another issuer's than SPATIO_ISSUER.", code="other_issuer")
@@ -544,8 +557,8 @@ def _attempt(grant: SpatioToken, need: Need, *, may_be_late: bool) -> SpatioToke
         _note(breaker, client, error)
         if error.code == "late" and may_be_late:
             _row(grant).filter(lease_id=lease).update(lease_id="")
-        else:
-            _failed(grant, lease, error, spare=need.can_do_with(grant))
+            raise _Late from None
+        _failed(grant, lease, error, spare=need.can_do_with(grant))
         return None
     breaker.succeeded()
     return _store(grant, answer, client=client, claimed_at=claimed_at)

@@ -75,20 +75,22 @@ def impatient(alias: str, seconds: int) -> AbstractContextManager[None]:
     """
     Have this thread's statements wait for locks no longer than that; then they fail.
 
-    Not inside a transaction, and not one in another. Where the database allows, that is said along with each
-    statement and takes no time of its own. SQLite's patience is its connection's own, ``timeout``.
+    Not inside a transaction of the caller's, which would go on with that. Where the database allows, it is
+    said along with each statement and takes no time of its own. SQLite has its connection's ``timeout``.
     """
     connection: Any = connections[alias]
     connection.ensure_connection()  # or what opens it would be taken for such a statement
     if connection.vendor == "postgresql":
         milliseconds = seconds * 1000
-        # Whoever has the server put the values in can send but one statement at a time.
-        if connection.in_atomic_block or connection.features.uses_server_side_binding:
+        # Whoever has the server put the values in can send but one statement at a time. And a statement that
+        # fails in a transaction of the site's, which there is always without autocommit, needs a savepoint.
+        is_one = connection.features.uses_server_side_binding
+        if is_one or connection.in_atomic_block or not connection.get_autocommit():
             return _impatient_transaction(alias, milliseconds)
         words = f"SET LOCAL lock_timeout = {milliseconds}; "
     elif connection.vendor != "mysql":
         return nullcontext()
-    elif connection.mysql_is_mariadb:
+    elif getattr(connection, "mysql_is_mariadb", False):  # Oracle's own backend doesn't say
         words = f"SET STATEMENT innodb_lock_wait_timeout = {seconds}, lock_wait_timeout = {seconds} FOR "
     else:
         return _impatient_session(alias, seconds)
@@ -101,10 +103,10 @@ def _together(
 ) -> Any:
     """Execute *words* and *sql* in one message, which PostgreSQL takes for one transaction."""
     result = execute(words + sql, params, many, context)
-    if (
-        context["connection"].Database.__name__ == "psycopg"
-    ):  # has a result of each; psycopg2 has the last one
-        context["cursor"].nextset()
+    if context["connection"].Database.__name__ == "psycopg":
+        # It has a result of each, and begins with the first; psycopg2 has the last one's.
+        while context["cursor"].nextset():
+            pass
     return result
 
 

@@ -14,7 +14,7 @@ from django.db import OperationalError, connection
 from django.utils import timezone
 
 from spatio_django import memo, provider, refreshing, registration, signals, statements, tokens
-from spatio_django.exceptions import SessionEnded, TokenUnavailable
+from spatio_django.exceptions import ProviderUnavailable, SessionEnded, TokenUnavailable
 from spatio_django.models import PendingRevocation, SpatioAccount, SpatioClient, SpatioToken
 from spatio_django.oidc.secret import Secret
 from spatio_django.refreshing import Need
@@ -510,6 +510,56 @@ def test_a_request_that_would_leave_too_late_is_claimed_anew_once(
     monkeypatch.undo()
 
     assert refreshing.fresh(read(grant), Need()).generation == 1
+
+
+def test_a_claim_that_was_in_vain_is_no_request_that_was_late(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The one that is late after it is claimed anew as well."""
+    grant = expired(site)
+    claim, ask = refreshing._claim, refreshing._ask
+    results: list[Any] = [False, True, True]
+
+    def claimed(*arguments: Any) -> bool:
+        return results.pop(0) and claim(*arguments)
+
+    def asked(*arguments: Any) -> Any:
+        if len(results) == 1:
+            raise ProviderUnavailable("It took too long to connect.", code="late", sent=False)
+        return ask(*arguments)
+
+    monkeypatch.setattr(refreshing, "_claim", claimed)
+    monkeypatch.setattr(refreshing, "_ask", asked)
+
+    assert refreshing.fresh(grant, Need()).generation == 1
+
+    assert (results, refreshes(site)) == ([], 1)
+
+
+def test_an_early_look_costs_one_claim(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However wrong a process is about the time, it believes the database."""
+    _browser, grant = signed_in(site)
+    ahead = site.spatio.access_token_lifetime - 10.0
+    claims: list[bool] = []
+    claim, reread = refreshing._claim, refreshing._reread
+
+    def claimed(*arguments: Any) -> bool:
+        claims.append(claim(*arguments))
+        return claims[-1]
+
+    def wrong(grant: SpatioToken) -> SpatioToken:
+        again = reread(grant)
+        again.read_at -= ahead
+        return again
+
+    monkeypatch.setattr(refreshing, "_claim", claimed)
+    monkeypatch.setattr(refreshing, "_reread", wrong)
+    early = read(grant)
+    early.read_at -= ahead
+
+    assert refreshing.fresh(early, Need()).generation == 0
+
+    assert claims == [False]
 
 
 def test_an_answer_without_scope_or_life_keeps_both(site: Site, misbehaviour: Misbehaviour) -> None:

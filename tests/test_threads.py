@@ -7,7 +7,7 @@ from unittest.mock import patch
 
 import pytest
 from django.contrib.auth import get_user_model
-from django.db import connection, transaction
+from django.db import DatabaseError, connection, transaction
 from django.db.backends.utils import CursorWrapper
 from django.test import TestCase, TransactionTestCase
 
@@ -181,10 +181,10 @@ def test_waiting_for_locks_is_limited_in_the_databases_own_words(
     assert said == words
 
 
-@pytest.mark.parametrize(("driver", "asked"), [("psycopg", 1), ("psycopg2", 0), ("MySQLdb", 0)])
+@pytest.mark.parametrize(("driver", "asked"), [("psycopg", 2), ("psycopg2", 0), ("MySQLdb", 0)])
 def test_what_is_said_along_has_no_result_to_be_taken_for_the_statements(driver: str, asked: int) -> None:
-    """One driver keeps a result of each, and begins with the first."""
-    cursor = mock.Mock()
+    """One driver keeps a result of each, and begins with the first; the last one's is wanted."""
+    cursor = mock.Mock(nextset=mock.Mock(side_effect=[True, None]))
     context = {"cursor": cursor, "connection": mock.Mock(Database=ModuleType(driver))}
     execute = mock.Mock(return_value=None)
 
@@ -229,3 +229,20 @@ def test_a_sites_own_patience_is_as_it_was_afterwards(transactional_db: None) ->
 
     assert patience() == usual
     connection.close()
+
+
+def test_a_transaction_that_the_site_never_began_survives_a_failure(transactional_db: None) -> None:
+    """Without autocommit there is always one."""
+    connection.set_autocommit(False)
+    try:
+        User.objects.create(username="ada")
+
+        with pytest.raises(DatabaseError), threads.impatient("default", 2), connection.cursor() as cursor:
+            cursor.execute("UPDATE no_such_table SET a = 1")
+
+        assert User.objects.count() == 1
+        connection.commit()
+    finally:
+        connection.rollback()
+        connection.set_autocommit(True)
+    assert User.objects.count() == 1
