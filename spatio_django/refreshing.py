@@ -26,9 +26,10 @@ import threading
 import time
 import zlib
 from concurrent.futures import Future, wait
+from copy import copy
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from asgiref.sync import sync_to_async
 from django.db import Error, connections
@@ -671,24 +672,15 @@ def _store(
     grant: SpatioToken, answer: RefreshResponse, *, client: "Client", claimed_at: float
 ) -> SpatioToken | None:
     """Keep what a refresh brought, then judge it; ``None`` if the row has to be looked at again."""
-    ttl_ms = grant.ttl_ms if answer.expires_in is None else answer.expires_in * 1000
-    successor = SpatioToken(handle=grant.handle)
-    successor.access_token = answer.access_token
-    successor.refresh_token = answer.refresh_token
-    is_stored = _stored(
-        grant,
-        claimed_at=claimed_at,
-        access_ciphertext=successor.access_ciphertext,
-        refresh_ciphertext=successor.refresh_ciphertext or None,
-        scope=" ".join(answer.scope) if answer.scope else None,
-        ttl_ms=ttl_ms,
-    )
+    renewed = _renewed_by(answer, grant, claimed_at=claimed_at)
+    is_stored = _stored(grant, renewed, claimed_at=claimed_at)
     if not is_stored:
         try:
             # A commit whose answer was lost has stored it all the same.
-            is_stored = _reread(grant).access_ciphertext == successor.access_ciphertext
+            is_stored = _reread(grant).access_ciphertext == renewed.access_ciphertext
         except SessionEnded:
             # Signed out while it was on its way: the successor must not outlive that.
+            ttl_ms = renewed.ttl_ms
             revocation.discard(
                 grant,
                 refresh_token=answer.refresh_token,
@@ -700,7 +692,24 @@ def _store(
         return None
     if answer.id_token:
         _judge(grant, answer.id_token, client)
-    return _reread(grant)
+    return renewed
+
+
+def _renewed_by(answer: RefreshResponse, grant: SpatioToken, *, claimed_at: float) -> SpatioToken:
+    """Give *grant* as it will be; what is stored need not be read again, which could fail."""
+    renewed = copy(grant)
+    renewed.access_token = answer.access_token
+    if answer.refresh_token:
+        renewed.refresh_token = answer.refresh_token
+    if answer.scope:
+        renewed.scope = " ".join(answer.scope)
+    if answer.expires_in is not None:
+        renewed.ttl_ms = answer.expires_in * 1000
+    at_claim = 1000 * (grant.now - time.monotonic() + claimed_at)
+    renewed.expires_ms = None if renewed.ttl_ms is None else int(at_claim) + renewed.ttl_ms
+    renewed.generation += 1
+    renewed.lease_id, renewed.retry_at_ms, renewed.fails, renewed.in_doubt = "", 0, 0, False
+    return renewed
 
 
 def _tell(grant: SpatioToken) -> None:
@@ -717,8 +726,8 @@ def _tell(grant: SpatioToken) -> None:
         )
 
 
-def _stored(grant: SpatioToken, *, claimed_at: float, **values: Any) -> bool:
-    """Write *values* over the generation they were made from, whatever it takes."""
+def _stored(grant: SpatioToken, renewed: SpatioToken, *, claimed_at: float) -> bool:
+    """Write *renewed* over the generation it was made from, whatever it takes."""
     gives_up, pause = time.monotonic() + STORE_WITHIN, 0.05
     while True:
         # Counted from before the question: how long the answer took is not known better.
@@ -726,7 +735,7 @@ def _stored(grant: SpatioToken, *, claimed_at: float, **values: Any) -> bool:
         try:
             commit_each_statement(grant.alias)
             with impatient(grant.alias, PATIENCE):
-                return statements.store(grant, age=age, lease=LEASE, **values)
+                return statements.store(grant, renewed, age=age, lease=LEASE)
         except Error as error:
             if time.monotonic() >= gives_up:
                 logger.critical("A refresh token was lost: it could not be stored.")

@@ -112,29 +112,25 @@ def claim(grant: SpatioToken, lease: str, *, seconds: float, due: float) -> bool
     return _changes(_CLAIM, [lease, int(seconds * 1000), *conditions], grant.alias)
 
 
-def store(
-    grant: SpatioToken,
-    *,
-    access_ciphertext: str,
-    refresh_ciphertext: str | None,
-    scope: str | None,
-    ttl_ms: int | None,
-    age: float,
-    lease: float,
-) -> bool:
+def store(grant: SpatioToken, renewed: SpatioToken, *, age: float, lease: float) -> bool:
     """
-    Put what a refresh brought over the generation of *grant*, if that is still there.
+    Put *renewed* over the generation of *grant*, if that is still there.
 
     Args:
-        refresh_ciphertext, scope: ``None`` if there was none.
-        age: Seconds since the token was asked for.
+        age: Seconds since its token was asked for.
         lease: Seconds for which the row was claimed then.
 
     Returns:
         Whether it is there now.
     """
-    ends = [None if ttl_ms is None else ttl_ms - int(seconds * 1000) for seconds in (age, lease)]
-    new = [access_ciphertext, refresh_ciphertext, scope, ttl_ms, *ends]
+    ends = [
+        None if renewed.ttl_ms is None else renewed.ttl_ms - int(seconds * 1000) for seconds in (age, lease)
+    ]
+    kept = [
+        None if getattr(renewed, name) == getattr(grant, name) else getattr(renewed, name)
+        for name in ("refresh_ciphertext", "scope")
+    ]
+    new = [renewed.access_ciphertext, *kept, renewed.ttl_ms, *ends]
     return _changes(_STORE, [*new, *_as_read(grant)], grant.alias)
 
 

@@ -575,6 +575,33 @@ def test_an_answer_without_scope_or_life_keeps_both(site: Site, misbehaviour: Mi
     assert refreshing.fresh(read(grant), Need()).seconds_left is None
 
 
+def test_what_a_refresh_gives_is_what_is_stored(site: Site) -> None:
+    """And the token is there though the database can't be read any more."""
+    grant = expired(site)
+    stored: list[str] = []
+
+    def fail(execute: Any, sql: str, *rest: Any) -> Any:
+        if stored and sql.startswith("SELECT"):
+            raise OperationalError("gone")
+        if "access_ciphertext" in sql and sql.startswith("UPDATE"):
+            stored.append(sql)
+        return execute(sql, *rest)
+
+    with connection.execute_wrapper(fail):
+        given = refreshing.fresh(grant, Need())
+
+    row = read(grant)
+    others = {
+        "expires_ms",
+        "lease_until_ms",
+    }  # one is compared below, one says nothing where there is no lease
+    names = {field.attname for field in SpatioToken._meta.concrete_fields} - others
+    assert {name: getattr(given, name) for name in names} == {name: getattr(row, name) for name in names}
+    assert (row.generation, row.access_token) == (1, given.access_token) != (0, grant.access_token)
+    assert given.seconds_left == pytest.approx(row.seconds_left, abs=1)
+    assert grant.generation == 0, "whoever holds the old one knows it as it was"
+
+
 def test_a_refresh_token_that_stays_is_kept_as_it_is_by_then(site: Site, misbehaviour: Misbehaviour) -> None:
     """Its key may be rotated while the answer is on its way."""
     grant = expired(site)
