@@ -48,7 +48,6 @@ class Worker:
             stdout=subprocess.PIPE,
             cwd=ROOT,
             env=environment(),
-            start_new_session=True,  # its own share of the processors, as another service has
             text=True,
         )
 
