@@ -123,15 +123,11 @@ def store(grant: SpatioToken, renewed: SpatioToken, *, age: float, lease: float)
     Returns:
         Whether it is there now.
     """
-    ends = [
-        None if renewed.ttl_ms is None else renewed.ttl_ms - int(seconds * 1000) for seconds in (age, lease)
-    ]
-    kept = [
-        None if getattr(renewed, name) == getattr(grant, name) else getattr(renewed, name)
-        for name in ("refresh_ciphertext", "scope")
-    ]
-    new = [renewed.access_ciphertext, *kept, renewed.ttl_ms, *ends]
-    return _changes(_STORE, [*new, *_as_read(grant)], grant.alias)
+    ttl_ms = renewed.ttl_ms
+    ends = [None if ttl_ms is None else ttl_ms - int(seconds * 1000) for seconds in (age, lease)]
+    pairs = [(renewed.refresh_ciphertext, grant.refresh_ciphertext), (renewed.scope, grant.scope)]
+    came = [None if new == old else new for new, old in pairs]
+    return _changes(_STORE, [renewed.access_ciphertext, *came, ttl_ms, *ends, *_as_read(grant)], grant.alias)
 
 
 def _as_read(grant: SpatioToken) -> list[Any]:
