@@ -1,5 +1,6 @@
 """What can happen to a database: done to the real one, by somebody else."""
 
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -125,7 +126,8 @@ def outages() -> Iterator[Outage]:
     relay = None
     before = {name: settings.get(name) for name in ("HOST", "PORT")}
     if vendor() != "sqlite":
-        port = int(settings.get("PORT") or {"postgresql": 5432, "mysql": 3306}[vendor()])
+        usual = {"postgresql": os.environ.get("PGPORT", "5432"), "mysql": "3306"}
+        port = int(settings.get("PORT") or usual[vendor()])
         relay = Relay((str(settings["HOST"]), port))
         connections["default"].close()
         settings.update(HOST="127.0.0.1", PORT=str(relay.port))
