@@ -403,6 +403,7 @@ def test_who_is_second_to_claim_goes_on_with_a_token_that_lasts(site: Site) -> N
     SpatioToken.objects.update(lease_id="another", lease_until_ms=int(1000 * (read_before.now + 25)))
 
     assert refreshing.fresh(read_before, Need()).access_token == grant.access_token
+    assert refreshing.fresh(read(grant), Need()).access_token == grant.access_token, "who read that, too"
 
     assert refreshes(site) == 0
     SpatioToken.objects.update(lease_id="")
