@@ -159,7 +159,7 @@ def test_waiting_for_locks_is_limited_in_the_databases_own_words(
     words, vendor, marks = SAID[kind]
     played = vendor != connection.vendor
     said: list[str] = []
-    execute = CursorWrapper._execute  # type: ignore[attr-defined]
+    execute = CursorWrapper._execute  # type: ignore[attr-defined]  # not in the stubs
 
     def listen(self: CursorWrapper, sql: str, *rest: Any) -> Any:
         if sql.endswith("SELECT 1") or "lock" in sql:
