@@ -25,8 +25,10 @@ pytestmark = [pytest.mark.servers, pytest.mark.provider]
 
 MINUTES = float(os.environ.get("SPATIO_TESTS_MINUTES", "0"))
 SECONDS = 60 * MINUTES or 20.0
-#: Clients that hang up under uvicorn, and how many of them at once.
+#: Refreshes whose clients hang up under uvicorn, and how many of them at once.
 HANG_UPS, AT_ONCE = (200, 10) if MINUTES else (20, 10)
+#: Hang-ups for each of them at most: on a busy machine many are gone before their request is read.
+TRIES = 10
 
 #: Runs in a tab: asks for pages, and notes everything that is not one.
 FETCH = """async () => {
@@ -144,23 +146,30 @@ def hang_up(server: Server, cookie: str) -> None:
 def test_clients_that_hang_up_during_a_refresh_lose_nothing(
     serve: Any, spatio: FakeSpatio, watch: Watch
 ) -> None:
-    """Under ASGI the view's task is cancelled; the refresh is finished all the same."""
+    """
+    Under ASGI the view's task is cancelled; the refresh is finished all the same.
+
+    The provider takes as long as the most patient client, so that each refresh it sees is one whose client
+    did not stay.
+    """
     spatio.access_token_lifetime = 2
     server: Server = serve("uvicorn")
     cookies = [signed_in(server, spatio) for _ in range(AT_ONCE)]
     watch.seconds = 0.3
 
+    hang_ups = 0
     with ThreadPoolExecutor(AT_ONCE) as people:
-        for _ in range(HANG_UPS // AT_ONCE):
+        while len(watch.refreshes) < HANG_UPS and hang_ups < TRIES * HANG_UPS:
             time.sleep(2.1)  # every token is expired
             list(people.map(hang_up, [server] * AT_ONCE, cookies))
+            hang_ups += AT_ONCE
     time.sleep(2.1)
 
-    assert len(watch.refreshes) >= HANG_UPS / 2
+    assert len(watch.refreshes) >= HANG_UPS
     for cookie in cookies:
         page = requests.get(
             f"{server.origin}/me/", cookies={"sessionid": cookie}, allow_redirects=False, timeout=20
         )
         assert page.status_code == 200, server.output[-5000:]
     assert watch.reuses == 0
-    print(f"{HANG_UPS} hang-ups, {len(watch.refreshes)} refreshes")
+    print(f"{hang_ups} hang-ups, {len(watch.refreshes)} refreshes")
