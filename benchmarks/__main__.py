@@ -190,7 +190,7 @@ def main() -> None:
     options = arguments()
     parts = PARTS | BY_NAME
     wanted = list(PARTS.values()) if options.what == "all" else [parts[options.what]]
-    blocks = ["# Signing in, measured", f"{machine.machine()}.", f"{machine.versions()}.", machine.caveat()]
+    blocks = ["# What was measured", f"{machine.machine()}.", f"{machine.versions()}.", machine.caveat()]
     for part in wanted:
         with tempfile.TemporaryDirectory() as name:
             blocks += part(options, Path(name))
