@@ -161,7 +161,9 @@ def level(error: SpatioError) -> int:
     """Give the level to log *error* at: what an operator must mend is an error."""
     if isinstance(error, SiteFailure | ConfigurationError | Undecryptable):
         return logging.ERROR
-    return logging.INFO if is_choice(error) else logging.WARNING
+    # Why there is no token was logged where it failed, once a minute; this is told for each click.
+    is_usual = is_choice(error) or isinstance(error, TokenUnavailable)
+    return logging.INFO if is_usual else logging.WARNING
 
 
 def log(error: SpatioError) -> str:
@@ -169,7 +171,8 @@ def log(error: SpatioError) -> str:
     reference = secrets.token_hex(4)
     logger.log(
         level(error),
-        "Sign-in ended: %s [%s] %s",
+        "%s: %s [%s] %s",
+        "There was no access token" if isinstance(error, TokenUnavailable) else "Sign-in ended",
         error.code,
         reference,
         error,

@@ -85,10 +85,11 @@ class SpatioMiddleware:
             return None
         from spatio_django import answers  # here: few requests need it
 
-        is_ours = exception is tokens.access(request).failure
+        is_ours = any(exception is failure for failure in tokens.access(request).failures)
         if is_ours and isinstance(exception, SessionEnded):
             tending.end_session(request, str(exception.context.get("reason", exception.code)))
         if is_ours and (isinstance(exception, SessionEnded) or exception.code == "expired"):
+            tending.note_interruption(request)
             return HttpResponseRedirect(links.login_url(request.get_full_path()))
         return answers.unavailable(request, exception)
 
@@ -105,7 +106,9 @@ class SpatioMiddleware:
         again = getattr(request, "spatio_again", None)
         if again:
             self._note(response, links.AGAIN_COOKIE, again, links.SIGNED_OUT_LIFETIME)
-        if getattr(request, "spatio_interrupted", False) and refuses(response):
+        # Of a session that another request ended, while the form was open, there is only the note.
+        was_ended = request.method not in tending.SAFE and links.AGAIN_COOKIE in request.COOKIES
+        if getattr(request, "spatio_interrupted", was_ended) and refuses(response):
             self._note(response, links.INTERRUPTED_COOKIE, "1", links.INTERRUPTED_LIFETIME)
         return response
 
@@ -128,6 +131,9 @@ def refuses(response: HttpResponseBase) -> bool:
     Any other is the view's own to a stranger: what was sent did arrive.
     """
     if response.status_code in {302, 303}:
-        parts = urlsplit(response["Location"])
+        try:
+            parts = urlsplit(response.get("Location", ""))
+        except ValueError:
+            return False
         return REDIRECT_FIELD_NAME in parse_qs(parts.query) or parts.path == resolve_url(settings.LOGIN_URL)
     return response.status_code in {401, 403}

@@ -19,10 +19,21 @@ from spatio_django.memo import memo
 from spatio_django.models import GrantState, SpatioToken, from_now
 from spatio_django.refreshing import Need, afresh, fresh, window
 from spatio_django.threads import has_one_writer, impatient
-from spatio_django.tokens import SESSION_KEY, Held, SpatioRequest, distrust, grant_of, held, is_live
+from spatio_django.tokens import (
+    SESSION_KEY,
+    Held,
+    SpatioRequest,
+    access,
+    distrust,
+    grant_of,
+    held,
+    is_live,
+)
 
 logger = logging.getLogger("spatio_django")
 
+#: Methods that bring nothing that could be lost (RFC 9110 §9.2.1).
+SAFE = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 #: Seconds between notes that a grant is in use.
 SEEN_EVERY = 24 * 3600
 
@@ -43,11 +54,14 @@ def peek(request: HttpRequest) -> Held:
         The user's primary key as text and the grant's handle; ``None`` for what the session doesn't hold.
     """
     session: SessionBase = request.session
-    accessed = session.accessed
+    accessed, key = session.accessed, session.session_key
     try:
         return held(session)
     finally:
         session.accessed = accessed
+        if session.session_key != key:
+            # The store has none of that key and has let go of it, so that Django would take the cookie away.
+            request.session = type(session)(key)
 
 
 def tend(request: HttpRequest, cookie: str) -> None:
@@ -64,7 +78,7 @@ def tend(request: HttpRequest, cookie: str) -> None:
     grant = due_grant(request, cookie)
     if grant is not None:
         try:
-            result: SpatioToken | TokenUnavailable = fresh(grant, patience(grant))
+            result: SpatioToken | TokenUnavailable = fresh(grant, patience(request, grant))
         except TokenUnavailable as error:
             result = error
         tended(request, cookie, grant, result)
@@ -75,13 +89,14 @@ async def atend(request: HttpRequest, cookie: str) -> None:
     grant = await sync_to_async(due_grant)(request, cookie)
     if grant is not None:
         try:
-            result: SpatioToken | TokenUnavailable = await afresh(grant, patience(grant))
+            need = await sync_to_async(patience)(request, grant)
+            result: SpatioToken | TokenUnavailable = await afresh(grant, need)
         except TokenUnavailable as error:
             result = error
         await sync_to_async(tended)(request, cookie, grant, result)
 
 
-def patience(grant: SpatioToken) -> Need:
+def patience(request: HttpRequest, grant: SpatioToken) -> Need:
     """
     Give what a page needs: not to wait for another's refresh. Only what asks for the token does.
 
@@ -89,7 +104,7 @@ def patience(grant: SpatioToken) -> Need:
     SQLite nothing is refreshed inside the transaction of ``ATOMIC_REQUESTS``.
     """
     is_atomic = connections[grant.alias].settings_dict["ATOMIC_REQUESTS"]
-    return Need(wait=is_stale(grant) or (is_atomic and has_one_writer(grant.alias)))
+    return Need(wait=is_stale(request, grant) or (is_atomic and has_one_writer(grant.alias)))
 
 
 def due_grant(request: HttpRequest, cookie: str) -> SpatioToken | None:
@@ -155,7 +170,8 @@ def tended(
     if isinstance(result, SessionEnded):
         end_session(request, str(result.context.get("reason", result.code)))
         return
-    if isinstance(result, TokenUnavailable) and is_stale(grant):
+    if isinstance(result, TokenUnavailable) and is_stale(request, grant):
+        access(request).is_suspended = True
         suspend(request)
         return
     is_down = isinstance(result, TokenUnavailable) and result.code == "unavailable"
@@ -164,10 +180,14 @@ def tended(
     memo.looked(cookie, grant.handle, again_in=pause)
 
 
-def is_stale(grant: SpatioToken) -> bool:
-    """Tell whether the access token has been over for ``SPATIO_MAX_STALE``."""
+def is_stale(request: HttpRequest, grant: SpatioToken) -> bool:
+    """
+    Tell whether the session stands on an access token that has been over for ``SPATIO_MAX_STALE``.
+
+    One that was signed in with a password, and only connected, stands on that.
+    """
     left = grant.seconds_left
-    return left is not None and left <= -conf.SPATIO_MAX_STALE
+    return left is not None and left <= -conf.SPATIO_MAX_STALE and came_from_spatio(request)
 
 
 def suspend(request: HttpRequest) -> None:
@@ -178,6 +198,14 @@ def suspend(request: HttpRequest) -> None:
     """
     request.user = AnonymousUser()
     vars(request).update(_cached_user=request.user, _acached_user=request.user)
+    # What the page shows depends on the cookie all the same: no cache may show it to the others.
+    request.session.accessed = True
+    note_interruption(request)
+
+
+def note_interruption(request: HttpRequest) -> None:
+    """Have the person told, if *request* sends something, and is answered by sending them away."""
+    cast(SpatioRequest, request).spatio_interrupted = request.method not in SAFE
 
 
 def end_session(request: HttpRequest, reason: str) -> None:
@@ -194,6 +222,8 @@ def end_session(request: HttpRequest, reason: str) -> None:
     # Where the CSRF token is kept in the session, a form that was on its way would meet an error page, and
     # not what explains it.
     csrf_token = request.session.get(CSRF_SESSION_KEY) if settings.CSRF_USE_SESSIONS else None
+    ended = cast(SpatioRequest, request)
+    ended.spatio_ending = True
     try:
         auth.logout(request)
     except Exception:
@@ -202,16 +232,17 @@ def end_session(request: HttpRequest, reason: str) -> None:
         request.session[SESSION_KEY] = handle
         suspend(request)
         return
+    finally:
+        ended.spatio_ending = False
     if csrf_token:
         request.session[CSRF_SESSION_KEY] = csrf_token
     # Django 5.2 leaves what request.auser() found before.
     vars(request).pop("_acached_user", None)
-    ended = cast(SpatioRequest, request)
     if reason in revocation.DISTRUST:
         ended.spatio_again = links.FRESH
     elif reason == "invalid_grant":
         ended.spatio_again = links.SILENT
-    ended.spatio_interrupted = request.method not in {"GET", "HEAD", "OPTIONS", "TRACE"}
+    note_interruption(request)
 
 
 def came_from_spatio(request: HttpRequest) -> bool:

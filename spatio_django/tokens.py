@@ -188,6 +188,10 @@ class SpatioAccess(ABC):
         """Take note of it."""
         return error
 
+    def _required(self, grant: SpatioToken | None) -> SpatioToken:
+        """Give *grant*, if there is one."""
+        return _required(grant)
+
     async def agrant(self) -> SpatioToken | None:
         """Give :attr:`grant`."""
         return await sync_to_async(lambda: self.grant)()
@@ -237,7 +241,7 @@ class SpatioAccess(ABC):
         """Give the access token, as :meth:`get_token`. A cancelled task does not cancel a refresh."""
         grant = await self.agrant()
         try:
-            grant = await afresh(_required(grant), Need(min_ttl=min_ttl))
+            grant = await afresh(self._required(grant), Need(min_ttl=min_ttl))
             token = _opened(grant)
         except TokenUnavailable as error:
             raise self._failed(error) from None
@@ -246,7 +250,7 @@ class SpatioAccess(ABC):
 
     def _token(self, need: Need) -> Secret:
         try:
-            grant = fresh(_required(self.grant), need)
+            grant = fresh(self._required(self.grant), need)
             token = _opened(grant)
         except TokenUnavailable as error:
             raise self._failed(error) from None
@@ -356,8 +360,10 @@ class RequestAccess(SpatioAccess):
         self._request = request
         self._key: tuple[Any, str | None] | None = None
         self._grant: SpatioToken | None = None
-        #: Why a view got no token, if it asked for one in vain.
-        self.failure: TokenUnavailable | None = None
+        #: Why a view got no token, each time that it asked for one in vain.
+        self.failures: list[TokenUnavailable] = []
+        #: Whether this request is nobody's because Spatio has not answered for too long. The session goes on.
+        self.is_suspended = False
 
     @property
     def grant(self) -> SpatioToken | None:
@@ -380,8 +386,13 @@ class RequestAccess(SpatioAccess):
         self._grant = grant
 
     def _failed(self, error: TokenUnavailable) -> TokenUnavailable:
-        self.failure = error
+        self.failures.append(error)
         return error
+
+    def _required(self, grant: SpatioToken | None) -> SpatioToken:
+        if grant is None and self.is_suspended:
+            raise TokenUnavailable("Spatio has not answered for too long.", code="unavailable")
+        return super()._required(grant)
 
 
 class UserAccess(SpatioAccess):
@@ -430,8 +441,10 @@ class SpatioRequest(HttpRequest):
     spatio_revocations: "list[Future[bool]]"
     #: What the next sign-in of this browser asks for, because its session was ended.
     spatio_again: str
-    #: The session was ended while something was being sent.
+    #: The session was ended, or is not counted, while something was being sent.
     spatio_interrupted: bool
+    #: Its session is being ended by us: nobody signs out.
+    spatio_ending: bool
 
 
 def live_grant(user_id: str | None, handle: str | None) -> SpatioToken | None:
@@ -496,7 +509,7 @@ def access(request: HttpRequest) -> RequestAccess:
 
 def grant_signed_out(*, request: HttpRequest | None, **kwargs: Any) -> None:
     """End the grant of a session that signs out, anywhere (receiver of ``user_logged_out``)."""
-    if request is None or not hasattr(request, "session"):
+    if request is None or not hasattr(request, "session") or getattr(request, "spatio_ending", False):
         return
     signing_out = cast(SpatioRequest, request)
     if not request.session.get(SESSION_KEY):
