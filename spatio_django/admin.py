@@ -16,7 +16,7 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 
-from spatio_django import memo, revocation, tokens
+from spatio_django import revocation, tokens
 from spatio_django.maintenance import by_primary_key
 from spatio_django.models import (
     DatabaseNow,
@@ -194,14 +194,11 @@ class SpatioTokenAdmin(LookOnly):
         """End the sessions that hold these grants, and have the tokens revoked."""
         ended = 0
         active = grants.filter(state=GrantState.ACTIVE)
-        for page in by_primary_key(active.values_list("pk", "handle"), PAGE):
-            handles = dict(page)
-            revocation.end_all(handles, "signed_out")
-            for handle in handles.values():
-                memo.memo.forget(handle)
-            signed_out = SpatioToken.objects.filter(pk__in=handles).select_related("account")
+        for page in by_primary_key(active.values_list("pk"), PAGE):
+            grant_ids = [pk for (pk,) in page]
+            ended += revocation.end_all(grant_ids, "signed_out")
+            signed_out = SpatioToken.objects.filter(pk__in=grant_ids).select_related("account")
             self.note(request, signed_out, gettext("Signed out."))
-            ended += len(handles)
         tell(self, request, ended)
 
 

@@ -28,11 +28,6 @@ class SpatioConfig(AppConfig):
             sender=self.get_model("SpatioToken"),
             dispatch_uid="spatio_django.grant_to_be_deleted",
         )
-        post_delete.connect(
-            tokens.grant_deleted,
-            sender=self.get_model("SpatioToken"),
-            dispatch_uid="spatio_django.grant_deleted",
-        )
         for changed in (post_save, post_delete):
             changed.connect(
                 registration_changed,

@@ -31,6 +31,7 @@ from spatio_django.models import (
     SpatioToken,
     authoritative,
     database_now,
+    from_now,
     writing,
 )
 
@@ -153,14 +154,20 @@ def end_unused(*, batch_size: int = BATCH_SIZE, days: int | None = None, progres
 
 
 def end_those(unused: Q, page: list[int]) -> int:
-    """End those of a page of which *unused* holds; give how many."""
+    """
+    End those of a page of which *unused* holds; give how many.
+
+    Those that Spatio has ended go, too: their sessions are over, and nobody comes back for the reason.
+    """
     with writing(SpatioToken) as alias:
+        # Of a host that still runs the code from before such a day was noted: it begins now.
+        grants = SpatioToken.objects.using(alias).filter(pk__in=page)
+        grants.filter(seen_ms=0).update(seen_ms=from_now(0))
         # Asked of the page only: with a limit, the database might go through millions to find a few. Locked,
         # so that nobody who comes back this moment loses their grant.
-        found = SpatioToken.objects.using(alias).active().filter(unused, pk__in=page)
+        found = grants.filter(unused).exclude(state=GrantState.REVOKED)
         grant_ids = list(unlocked(found).order_by("pk").values_list("pk", flat=True))
-        revocation.end_all(grant_ids, "unused", delete=True, later=True)
-    return len(grant_ids)
+        return revocation.end_all(grant_ids, "unused", delete=True, later=True)
 
 
 def long_not_seen(before: int, batch_size: int) -> Iterator[list[int]]:
@@ -180,17 +187,19 @@ def long_not_seen(before: int, batch_size: int) -> Iterator[list[int]]:
 
 def drop_ended(*, batch_size: int = BATCH_SIZE, progress: Progress = ignore) -> int:
     """
-    Drop the grants that are over; their tokens are revoked, or in the queue.
+    Drop the grants that were ended here; their tokens are revoked, or in the queue.
+
+    Those that Spatio ended stay for as long as unused ones do: their session, when it comes back, is told by
+    them that it may be signed in again without a page.
 
     Returns:
         How many.
     """
     dropped = 0
-    for state in (GrantState.DEAD, GrantState.REVOKED):
-        rows = authoritative(SpatioToken).filter(state=state).order_by("pk")
-        while number := retried(partial(drop_page, rows, batch_size)):
-            dropped += number
-            progress("grants dropped that were over", dropped)
+    rows = authoritative(SpatioToken).filter(state=GrantState.REVOKED).order_by("pk")
+    while number := retried(partial(drop_page, rows, batch_size)):
+        dropped += number
+        progress("grants dropped that were over", dropped)
     return dropped
 
 

@@ -20,7 +20,8 @@ class Memo:
         self._seconds, self._most = seconds, most
         self._salt = secrets.token_bytes(16)
         self._until: dict[bytes, float] = {}
-        self._cookies: dict[str, bytes] = {}
+        #: By handle. Where the cookie is the session, one session has one cookie after the other.
+        self._cookies: dict[str, set[bytes]] = {}
 
     def _digest(self, cookie: str) -> bytes:
         return hashlib.blake2b(
@@ -43,12 +44,11 @@ class Memo:
         digest = self._digest(cookie)
         self._until[digest] = time.monotonic() + min(self._seconds, again_in)
         if handle:
-            self._cookies[handle] = digest
+            self._cookies.setdefault(handle, set()).add(digest)
 
     def forget(self, handle: str) -> None:
         """Look at the session that holds *handle* with its next request."""
-        digest = self._cookies.pop(handle, None)
-        if digest is not None:
+        for digest in self._cookies.pop(handle, ()):
             self._until.pop(digest, None)
 
     def clear(self) -> None:

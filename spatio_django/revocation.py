@@ -15,7 +15,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, wait
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +30,7 @@ from spatio_django.exceptions import (
     SpatioError,
     Undecryptable,
 )
+from spatio_django.memo import memo
 from spatio_django.models import (
     DatabaseNow,
     GrantState,
@@ -46,6 +47,7 @@ from spatio_django.statements import whole_account
 from spatio_django.threads import (
     beside,
     commit_each_statement,
+    impatient,
     in_transaction,
     only_here,
     when_committed,
@@ -72,6 +74,11 @@ REASONS = {
 #: Reasons after which a sign-in must rest on a new proof of identity.
 DISTRUST = frozenset({"signed_out_everywhere", "deactivated", "other_identity"})
 
+#: What a provider says about this site, and not about a token.
+CLIENT_ERRORS = frozenset({"invalid_client", "unauthorized_client"})
+
+#: Seconds to wait for somebody else's lock on a grant; a person waits for that.
+LOCKED = 1
 #: Seconds that a person waits for revocations, all together.
 PATIENCE = 3.0
 #: Seconds for one call: a refresh token and an access token fit into the patience.
@@ -97,8 +104,7 @@ def end(grant_id: int, reason: str, *, delete: bool = False, using: str | None =
     Returns:
         Whether it was still active.
     """
-    over, _queued = _end([grant_id], reason, delete=delete, using=using, later=False)
-    return bool(over)
+    return bool(_end([grant_id], reason, delete=delete, using=using, later=False))
 
 
 def end_all(
@@ -108,7 +114,7 @@ def end_all(
     delete: bool = False,
     later: bool = False,
     using: str | None = None,
-) -> list[int]:
+) -> int:
     """
     End grants as :func:`end` does, in one transaction.
 
@@ -116,16 +122,13 @@ def end_all(
         later: Leave revoking to maintenance.
 
     Returns:
-        The primary keys of what is queued now.
+        How many were still active.
     """
-    _over, queued = _end(list(grant_ids), reason, delete=delete, using=using, later=later)
-    return [pending.pk for pending in queued]
+    return len(_end(list(grant_ids), reason, delete=delete, using=using, later=later))
 
 
-def _end(
-    ids: list[int], reason: str, *, delete: bool, using: str | None, later: bool
-) -> tuple[list[SpatioToken], list[PendingRevocation]]:
-    """Give the grants that were still active, and what is queued of them."""
+def _end(ids: list[int], reason: str, *, delete: bool, using: str | None, later: bool) -> list[SpatioToken]:
+    """Give the grants that were still active."""
     try:
         over, queued = _ended(ids, reason, delete=delete, using=using)
     except OperationalError:
@@ -137,19 +140,22 @@ def _end(
         announce(grant)
     for pending in () if later else queued:
         attempt_when_committed(pending)
-    return over, queued
+    return over
 
 
 def _ended(
     ids: list[int], reason: str, *, delete: bool, using: str | None
 ) -> tuple[list[SpatioToken], list[PendingRevocation]]:
     """Do so in one transaction."""
+    # Inside the site's, a limit would go on to be in force.
+    is_alone = not in_transaction(using or router.db_for_write(SpatioToken))
     queued: list[PendingRevocation] = []
     over: list[SpatioToken] = []
     with writing(SpatioToken, using=using) as alias:
         # Locked, so that a refresh is stored before we read, or finds the grant ended.
         rows = SpatioToken.objects.using(alias).select_for_update().filter(pk__in=ids)
-        grants = list(rows.order_by("pk"))
+        with impatient(alias, LOCKED) if is_alone else nullcontext():
+            grants = list(rows.order_by("pk"))
         accounts = SpatioAccount.objects.using(alias).in_bulk({grant.account_id for grant in grants})
         for grant in grants:
             grant.account = accounts[grant.account_id]
@@ -175,11 +181,17 @@ def mark_ended(grant: SpatioToken, reason: str, *, state: GrantState = GrantStat
 
 
 def announce(grant: SpatioToken) -> None:
-    """Tell the log and the site that *grant* is over, once the transaction is committed."""
-    when_committed(grant.alias, partial(_tell, whole_account(grant), grant.scopes, grant.ended))
+    """
+    Let this process, the log and the site know that *grant* is over, once the transaction is committed.
+
+    Once more then: who looks at the row until then finds it active, and would not look again for a while.
+    """
+    memo.forget(grant.handle)
+    when_committed(grant.alias, partial(_tell, grant.handle, whole_account(grant), grant.scopes, grant.ended))
 
 
-def _tell(account: SpatioAccount, scopes: frozenset[str], reason: str) -> None:
+def _tell(handle: str, account: SpatioAccount, scopes: frozenset[str], reason: str) -> None:
+    memo.forget(handle)
     logger.info(
         "Grant ended: %s",
         reason,
@@ -426,7 +438,7 @@ def revoke(pending: PendingRevocation) -> None:
             client.revoke(registered.credentials, refresh_token, timeout=TIMEOUT)
         except ProviderRefused as error:
             # Whether Spatio takes refresh tokens here is not said. Access tokens it does.
-            if error.code != "invalid_request":
+            if error.code in CLIENT_ERRORS:
                 raise
             refused = error
         else:

@@ -2,6 +2,7 @@
 
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -9,11 +10,13 @@ from contextvars import copy_context
 from functools import partial
 from typing import Any, TypeVar
 
-from django.db import connections, transaction
+from django.db import Error, connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 T = TypeVar("T")
 
+#: Seconds between attempts of :func:`insist`.
+PAUSE = 0.5
 #: Threads of a process that :func:`in_crew` has, and so database connections beside those of the requests.
 CREW = 16
 
@@ -165,6 +168,28 @@ def beside(work: Callable[[], T], *, daemon: bool = False) -> "Future[T]":
 
     threading.Thread(target=run, name="spatio-beside", daemon=daemon).start()
     return future
+
+
+def insist(work: Callable[[], T], *, seconds: float, daemon: bool) -> "Future[T]":
+    """
+    Do as :func:`beside`, and again while the database fails, for so many *seconds*.
+
+    For what must be written, though the caller can't wait for it. It takes its place among those who wait
+    for a lock, and stays there.
+    """
+    gives_up = time.monotonic() + seconds
+
+    def until_done() -> T:
+        while True:
+            try:
+                return work()
+            except Error:
+                if time.monotonic() >= gives_up:
+                    raise
+            close_connections()
+            time.sleep(PAUSE)
+
+    return beside(until_done, daemon=daemon)
 
 
 def in_crew(work: Callable[[], T]) -> "Future[T]":

@@ -6,6 +6,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Collection
 from concurrent.futures import Future
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from asgiref.sync import sync_to_async
@@ -26,13 +27,12 @@ from spatio_django.exceptions import (
     TokenUnavailable,
     Undecryptable,
 )
-from spatio_django.memo import memo
 from spatio_django.models import GrantState, SpatioAccount, SpatioToken, authoritative, from_now
 from spatio_django.oidc.id_token import LEEWAY
 from spatio_django.oidc.secret import Secret
 from spatio_django.oidc.urls import is_loopback
 from spatio_django.refreshing import Need, afresh, fresh, note_refusal
-from spatio_django.threads import beside, only_here
+from spatio_django.threads import beside, insist, only_here
 
 if TYPE_CHECKING:
     from spatio import Configuration
@@ -45,6 +45,9 @@ logger = logging.getLogger("spatio_django")
 
 #: Where the session keeps the handle of its grant: all it ever holds of ours.
 SESSION_KEY = "_spatio_grant"
+
+#: Seconds in which a sign-out that the database did not let happen is tried again.
+SIGN_OUT_WITHIN = 600.0
 
 #: Members of the ID token that a refreshed one is compared with (OpenID Connect Core §12.2).
 KEPT_CLAIMS = ("iss", "sub", "aud", "azp", "auth_time", "iat")
@@ -157,11 +160,7 @@ def distrust(user: Any, reason: str, *, later: bool = False) -> int:
     """
     authoritative(SpatioAccount).filter(user=user).update(reauth_after=timezone.now())
     grants = authoritative(SpatioToken).filter(account__user=user, state=GrantState.ACTIVE)
-    handles = dict(grants.values_list("pk", "handle"))
-    revocation.end_all(handles, reason, later=later)
-    for handle in handles.values():
-        memo.forget(handle)
-    return len(handles)
+    return revocation.end_all(list(grants.values_list("pk", flat=True)), reason, later=later)
 
 
 class SpatioAccess(ABC):
@@ -524,7 +523,9 @@ def grant_signed_out(*, request: HttpRequest | None, **kwargs: Any) -> None:
             drop(held(request.session), "signed_out")
     except Error:
         # Better that a row stays than that the person does.
-        logger.exception("The grant of a session that signed out could not be ended.")
+        logger.exception("The grant of a session that signed out could not be ended. It is tried again.")
+        if not only_here(router.db_for_write(SpatioToken)):
+            insist(partial(drop, held(request.session), "signed_out"), seconds=SIGN_OUT_WITHIN, daemon=True)
     else:
         signing_out.spatio_revocations = revocations
     signing_out.spatio_signed_out = True
@@ -548,8 +549,3 @@ def grant_to_be_deleted(*, instance: SpatioToken, **kwargs: Any) -> None:
     """Queue the tokens of a grant that is being deleted, by whatever way (receiver of ``pre_delete``)."""
     if instance.state == GrantState.ACTIVE:
         revocation.end(instance.pk, "deleted", using=instance.alias)
-
-
-def grant_deleted(*, instance: SpatioToken, **kwargs: Any) -> None:
-    """Let a deleted grant's session end with its next request here (receiver of ``post_delete``)."""
-    memo.forget(instance.handle)

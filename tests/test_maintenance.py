@@ -19,6 +19,7 @@ from django.utils import timezone
 from spatio_django import maintenance, revocation
 from spatio_django.maintenance import Summary
 from spatio_django.management.commands.spatio_maintain import positive
+from spatio_django.memo import memo
 from spatio_django.models import (
     ConsumedState,
     GrantState,
@@ -70,7 +71,9 @@ def abandon(grants: list[SpatioToken], *, days: float = 30) -> None:
 def queue(number: int, site: Site) -> list[int]:
     """End that many grants, and leave revoking to maintenance."""
     grants = people(number, issuer=site.spatio.issuer, client_id=SpatioClient.objects.get().client_id)
-    return revocation.end_all([grant.pk for grant in grants], "signed_out", later=True)
+    assert revocation.end_all([grant.pk for grant in grants], "signed_out", later=True) == number
+    queued = PendingRevocation.objects.order_by("pk").values_list("pk", flat=True)
+    return list(queued)[-number:]
 
 
 def revocations(site: Site) -> int:
@@ -192,15 +195,56 @@ def test_what_is_left_is_counted_up_to_a_bound(site: Site) -> None:
 
 
 def test_grants_that_are_over_are_dropped(db: None) -> None:
-    """Those that Spatio ended, and those that ended here; the others stay."""
-    dead, revoked, active = people(3, issuer="https://i")
-    SpatioToken.objects.filter(pk=dead.pk).update(state=GrantState.DEAD)
-    SpatioToken.objects.filter(pk=revoked.pk).update(state=GrantState.REVOKED)
+    """Those that ended here; the others stay."""
+    *_revoked, active = people(3, issuer="https://i")
+    SpatioToken.objects.exclude(pk=active.pk).update(state=GrantState.REVOKED)
 
     assert "2 grants that were over" in run("--batch-size", "1")
 
     assert SpatioToken.objects.get() == active
     assert not PendingRevocation.objects.exists()
+
+
+def test_a_grant_that_spatio_ended_stays_until_nobody_comes_back_to_it(db: None) -> None:
+    """Its session is told by it that it may be signed in again without a page. Nothing is to revoke then."""
+    recent, old = people(2, issuer="https://i")
+    abandon([old])
+    SpatioToken.objects.update(state=GrantState.DEAD, ended="invalid_grant")
+
+    summary = maintenance.maintain()
+
+    assert SpatioToken.objects.get() == recent
+    assert summary == Summary()
+    assert not PendingRevocation.objects.exists()
+
+
+def test_after_maintenance_a_grant_that_spatio_ended_still_costs_one_redirect(
+    site: Site, django_capture_on_commit_callbacks: Any
+) -> None:
+    """A job hears of the end first, and the scheduler comes before the person does."""
+    browser = site.browser()
+    site.sign_in(browser)
+    revocation.mark_ended(SpatioToken.objects.get(), "invalid_grant", state=GrantState.DEAD)
+    memo.clear()
+
+    maintenance.maintain()
+
+    response = browser.get("/me/")
+    assert response.status_code == 302
+    assert response.cookies["spatio_again"].value == "silent"
+
+
+def test_grants_from_before_such_a_day_was_noted_begin_to_be_unused_now(db: None) -> None:
+    """An upgrade signs nobody out who was here an hour ago."""
+    grants = people(3, issuer="https://i")
+    abandon(grants)
+    SpatioToken.objects.update(seen_ms=0)
+
+    assert maintenance.end_unused(batch_size=2) == 0
+    assert min(SpatioToken.objects.values_list("seen_ms", flat=True)) > ago(1)
+
+    abandon(grants)
+    assert maintenance.end_unused(batch_size=2) == 3
 
 
 def test_a_grant_that_nobody_came_back_to_is_ended_and_revoked(
@@ -266,7 +310,7 @@ def test_grants_seen_in_the_same_moment_are_all_found(db: None) -> None:
     """Page after page, among some that stay: a statement, or an upgrade, gave them one moment."""
     grants = people(11, issuer="https://i")
     abandon(grants)
-    SpatioToken.objects.update(seen_ms=0)
+    SpatioToken.objects.update(seen_ms=1)
     SpatioToken.objects.filter(pk__in=[grant.pk for grant in grants[::3]]).update(expires_ms=ago(-1))
 
     assert maintenance.end_unused(batch_size=2) == 7
@@ -394,7 +438,7 @@ def test_two_hosts_at_once_do_the_work_once(transactional_db: None, site: Site) 
     abandon(grants[:40])
     User.objects.filter(pk__in=[grant.account.user_id for grant in grants[40:60]]).update(is_active=False)
     SpatioToken.objects.filter(pk__in=[grant.pk for grant in grants[60:100]]).update(
-        state=GrantState.DEAD, access_ciphertext="", refresh_ciphertext=""
+        state=GrantState.REVOKED, access_ciphertext="", refresh_ciphertext=""
     )
     ConsumedState.objects.bulk_create(ConsumedState(digest=f"{each}", expires_ms=0) for each in range(200))
     order = {
