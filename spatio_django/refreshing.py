@@ -25,6 +25,7 @@ import secrets
 import threading
 import time
 import zlib
+from collections.abc import Callable
 from concurrent.futures import Future, wait
 from copy import copy
 from dataclasses import dataclass, replace
@@ -61,7 +62,9 @@ from spatio_django.threads import (
     in_crew,
     in_test_case,
     in_transaction,
+    insist,
     only_here,
+    signals_later,
 )
 
 if TYPE_CHECKING:
@@ -77,8 +80,9 @@ JITTER = 0.2
 MAX_MIN_TTL = 0.75
 #: Seconds after the claim in which the request must leave.
 SEND_WITHIN = 3.0
-#: Seconds in which the successor must be stored.
+#: Seconds in which the successor must be stored; then the caller is let go, and it is tried for so long more.
 STORE_WITHIN = 12.0
+STORE_LATE = 600.0
 #: Seconds to wait for a lock on the row, or the table: whoever holds it must not hold up pages.
 PATIENCE = 2
 #: Seconds that a caller waits for the site's receivers in another thread.
@@ -95,11 +99,12 @@ REFUSED_FOR, MOST_REFUSED = 10.0, 1000
 #: Seconds between attempts at most. It bounds how long an outage is felt after its end, and with the doubling
 #: from 2 on it means six attempts in a minute.
 LAST_PAUSE = 24.0
-#: Seconds of a provider's ``Retry-After`` that are honoured.
+#: Seconds of a provider's ``Retry-After`` that are honoured: the longest pause there is.
 MAX_RETRY_AFTER = 300.0
+#: Seconds that an async request waits for a thread that begins its refresh, if it can do without.
+BEGINS = 0.1
 
-#: What a provider says about this site, and not about the grant: an operator must act.
-OPERATOR_ERRORS = frozenset({"invalid_client", "unauthorized_client"})
+LOST = "A refresh token was lost: it could not be stored."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -253,9 +258,13 @@ async def _aflown(grant: SpatioToken, need: Need) -> SpatioToken:
         mine: Future[SpatioToken] = Future()
         flight = _flights.setdefault(grant.handle, mine)
         if flight is mine:
-            work = asyncio.wrap_future(_departed(mine, grant, need))
+            work = _departed(mine, grant, need)
+            if need.can_do_with(grant):
+                await asyncio.wait([_watched(mine)], timeout=BEGINS)
+                if not (work.running() or work.done()):  # it stands in line behind others' refreshes
+                    return grant
             result = await _aresult(mine, WAIT + 1)
-            await asyncio.wait([work], timeout=RECEIVERS)
+            await asyncio.wait([asyncio.wrap_future(work)], timeout=RECEIVERS)
             return result
         if need.can_do_with(grant):
             return grant
@@ -278,6 +287,8 @@ def _require_hope(grant: SpatioToken, need: Need) -> None:
     """
     if not grant.refresh_ciphertext:
         raise TokenUnavailable("The access token is used up, and there is no refresh token.", code="expired")
+    if grant.handle in _late:
+        raise _busy()  # what a refresh brought is still to be stored: another would use up a used token
     if need.rejected is not None and _refused.get(grant.handle, 0.0) > time.monotonic():
         # Another one would not be better: the API wants something else. Each call would use one up.
         raise TokenUnavailable("An API refuses even a token that is new.", code="rejected")
@@ -298,6 +309,9 @@ def _require_patience(need: Need, gives_up: float, flight: "Future[SpatioToken]"
         _clear(flight, grant)
     raise _busy()
 
+
+#: Handles of grants that this process could not store in time, and goes on trying to.
+_late: set[str] = set()
 
 #: By handle: until when, on the monotonic clock, a refusal is no reason to refresh.
 _refused: dict[str, float] = {}
@@ -378,11 +392,18 @@ def _result(flight: "Future[SpatioToken]", seconds: float) -> SpatioToken:
 async def _aresult(flight: "Future[SpatioToken]", seconds: float) -> SpatioToken:
     try:
         # Shielded: whoever goes away does not take the flight along.
-        return await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(flight)), max(seconds, 0.0))
+        return await asyncio.wait_for(asyncio.shield(_watched(flight)), max(seconds, 0.0))
     except TimeoutError:
         raise _busy() from None
     except TokenUnavailable as error:
         raise _copy(error) from None
+
+
+def _watched(flight: "Future[SpatioToken]") -> "asyncio.Future[SpatioToken]":
+    """Let this event loop wait for *flight*, and not complain if whoever waited has gone away."""
+    future = asyncio.wrap_future(flight)
+    future.add_done_callback(lambda done: done.cancelled() or done.exception())
+    return future
 
 
 def _copy(error: TokenUnavailable) -> TokenUnavailable:
@@ -431,8 +452,7 @@ def _advance(grant: SpatioToken, need: Need) -> tuple[SpatioToken, bool]:
     look = FIRST_LOOK
     may_be_late = need.wait
     while not need.is_met_by(grant):
-        now = 1000 * grant.now
-        is_held, must_pause = grant.lease_id != "" and grant.lease_until_ms >= now, grant.retry_at_ms > now
+        is_held, must_pause = _is_held(grant), _must_pause(grant)
         # Judged by the newest reading: the one that the caller has may have run out while this one waited.
         if (is_held or must_pause) and need.can_do_with(grant):
             return grant, False
@@ -443,7 +463,8 @@ def _advance(grant: SpatioToken, need: Need) -> tuple[SpatioToken, bool]:
         refreshed = None
         try:
             if not is_held:
-                refreshed = _attempt(grant, need, may_be_late=may_be_late)
+                with signals_later():
+                    refreshed = _attempt(grant, need, may_be_late=may_be_late)
         except _Late:
             may_be_late = False
         except TokenUnavailable as error:
@@ -463,6 +484,16 @@ def _advance(grant: SpatioToken, need: Need) -> tuple[SpatioToken, bool]:
         if not is_held and need.can_do_with(grant):  # it is another's turn, or not yet anybody's
             return grant, False
     return grant, False
+
+
+def _is_held(grant: SpatioToken) -> bool:
+    """Tell whether somebody's lease runs. One that lasts too long is of a clock that was ahead."""
+    return grant.lease_id != "" and 0 <= grant.lease_until_ms / 1000 - grant.now <= LEASE
+
+
+def _must_pause(grant: SpatioToken) -> bool:
+    """Tell whether an attempt failed just now."""
+    return 0 < grant.retry_at_ms / 1000 - grant.now <= MAX_RETRY_AFTER
 
 
 def _await_news(grant: SpatioToken, gives_up: float) -> None:
@@ -557,7 +588,8 @@ def _attempt(grant: SpatioToken, need: Need, *, may_be_late: bool) -> SpatioToke
     except SpatioError as error:
         _note(breaker, client, error)
         if error.code == "late" and may_be_late:
-            _row(grant).filter(lease_id=lease).update(lease_id="")
+            with impatient(grant.alias, PATIENCE):
+                _row(grant).filter(lease_id=lease).update(lease_id="")
             raise _Late from None
         _failed(grant, lease, error, spare=need.can_do_with(grant))
         return None
@@ -569,7 +601,9 @@ def _claim(grant: SpatioToken, lease: str, need: Need) -> bool:
     """Put a lease on the row; ``False`` if it is not ours, and if this fails, we can't know."""
     commit_each_statement(grant.alias)
     with impatient(grant.alias, PATIENCE):
-        return statements.claim(grant, lease, seconds=LEASE, due=need.margin(grant))
+        return statements.claim(
+            grant, lease, seconds=LEASE, longest_pause=MAX_RETRY_AFTER, due=need.margin(grant)
+        )
 
 
 def _mend(alias: str) -> None:
@@ -611,7 +645,7 @@ def _note(breaker: Breaker, client: "Client", error: SpatioError) -> None:
     if isinstance(error, ProviderUnavailable | ProtocolViolation):
         breaker.failed()
         client.doubt_metadata()
-    elif error.code in OPERATOR_ERRORS or isinstance(error, ConfigurationError):
+    elif error.code in revocation.OPERATOR_ERRORS or isinstance(error, ConfigurationError):
         breaker.failed(at_once=True)
     else:
         breaker.succeeded()
@@ -630,8 +664,10 @@ def _failed(grant: SpatioToken, lease: str, error: SpatioError, *, spare: bool) 
     """
     status = error.context.get("status")
     if error.code == "invalid_grant" and isinstance(error, ProviderRefused) and status in {400, 401}:
+        with impatient(grant.alias, PATIENCE):
+            is_over = revocation.mark_ended(grant, "invalid_grant", state=GrantState.DEAD)
         # No row: somebody has refreshed it meanwhile, or ended it. What is there counts.
-        if revocation.mark_ended(grant, "invalid_grant", state=GrantState.DEAD):
+        if is_over:
             logger.info(
                 "Spatio refused a refresh token.",
                 extra={
@@ -673,7 +709,53 @@ def _store(
 ) -> SpatioToken | None:
     """Keep what a refresh brought, then judge it; ``None`` if the row has to be looked at again."""
     renewed = _renewed_by(answer, grant, claimed_at=claimed_at)
-    is_stored = _stored(grant, renewed, claimed_at=claimed_at)
+    settle = partial(_settled, grant, renewed, answer, client=client)
+    try:
+        is_stored = _stored(grant, renewed, claimed_at=claimed_at)
+    except Error:
+        _store_late(grant, renewed, settle, claimed_at=claimed_at)
+        raise
+    return settle(is_stored=is_stored)
+
+
+def _store_late(
+    grant: SpatioToken,
+    renewed: SpatioToken,
+    settle: Callable[..., SpatioToken | None],
+    *,
+    claimed_at: float,
+) -> None:
+    """
+    Go on in a thread, however long somebody locks the table or the database is away.
+
+    As long as that is, nobody else can claim the row either; and over another generation nothing is stored.
+    """
+
+    def store() -> SpatioToken | None:
+        commit_each_statement(grant.alias)
+        age = time.monotonic() - claimed_at
+        return settle(is_stored=statements.store(grant, renewed, age=age, lease=LEASE))
+
+    def done(future: "Future[SpatioToken | None]") -> None:
+        _late.discard(grant.handle)
+        if isinstance(future.exception(), Error):
+            logger.critical(LOST)
+
+    if only_here(grant.alias):
+        logger.critical(LOST)
+        return
+    _late.add(grant.handle)
+    try:
+        insist(store, seconds=STORE_LATE, daemon=False).add_done_callback(done)
+    except RuntimeError:  # there is no thread to be had
+        _late.discard(grant.handle)
+        logger.critical(LOST)
+
+
+def _settled(
+    grant: SpatioToken, renewed: SpatioToken, answer: RefreshResponse, *, client: "Client", is_stored: bool
+) -> SpatioToken | None:
+    """Draw the conclusions from an attempt to store *renewed*, as :func:`_store` gives them."""
     if not is_stored:
         try:
             # A commit whose answer was lost has stored it all the same.
@@ -738,7 +820,6 @@ def _stored(grant: SpatioToken, renewed: SpatioToken, *, claimed_at: float) -> b
                 return statements.store(grant, renewed, age=age, lease=LEASE)
         except Error as error:
             if time.monotonic() >= gives_up:
-                logger.critical("A refresh token was lost: it could not be stored.")
                 raise
             logger.warning("Storing a refreshed grant is tried again: %s", type(error).__name__)
         _mend(grant.alias)
@@ -756,6 +837,9 @@ def _judge(grant: SpatioToken, id_token: Secret, client: "Client") -> None:
     try:
         client.check_refreshed_id_token(id_token, original=grant.id_token_claims)
     except InvalidToken as error:
+        if error.code == "malformed":  # it says nothing about anybody
+            logger.warning("A refreshed ID token can't be read, and was not taken.")
+            return
         logger.error(  # noqa: TRY400 - no traceback: what matters is said
             "A refreshed ID token does not hold: %s",
             error.code,
@@ -812,6 +896,7 @@ def reset() -> None:
     _breakers.clear()
     _logged.clear()
     _refused.clear()
+    _late.clear()
 
 
 os.register_at_fork(after_in_child=reset)

@@ -74,8 +74,8 @@ REASONS = {
 #: Reasons after which a sign-in must rest on a new proof of identity.
 DISTRUST = frozenset({"signed_out_everywhere", "deactivated", "other_identity"})
 
-#: What a provider says about this site, and not about a token.
-CLIENT_ERRORS = frozenset({"invalid_client", "unauthorized_client"})
+#: What a provider says about this site, and not about a token: an operator must act.
+OPERATOR_ERRORS = frozenset({"invalid_client", "unauthorized_client"})
 
 #: Seconds to wait for somebody else's lock on a grant; a person waits for that.
 LOCKED = 1
@@ -438,7 +438,7 @@ def revoke(pending: PendingRevocation) -> None:
             client.revoke(registered.credentials, refresh_token, timeout=TIMEOUT)
         except ProviderRefused as error:
             # Whether Spatio takes refresh tokens here is not said. Access tokens it does.
-            if error.code in CLIENT_ERRORS:
+            if error.code in OPERATOR_ERRORS:
                 raise
             refused = error
         else:

@@ -39,8 +39,9 @@ _LOOK = "SELECT 1 FROM {token} WHERE {as_read} AND lease_id = %s"
 # Whoever held a lease that has run out did not say how it went. First, because MySQL goes from left to right.
 _CLAIM = """
 UPDATE {token} SET in_doubt = in_doubt OR lease_id <> '', lease_id = %s, lease_until_ms = {now} + %s
-WHERE {as_read} AND lease_id = %s AND (lease_id = '' OR lease_until_ms < {now})
-AND retry_at_ms <= {now} AND COALESCE(expires_ms - {now}, 0) <= %s
+WHERE {as_read} AND lease_id = %s
+AND (lease_id = '' OR lease_until_ms < {now} OR lease_until_ms > {now} + %s)
+AND (retry_at_ms <= {now} OR retry_at_ms > {now} + %s) AND COALESCE(expires_ms - {now}, 0) <= %s
 """
 
 #: Milliseconds until after any token's end.
@@ -93,7 +94,7 @@ def is_as_read(grant: SpatioToken) -> bool:
         return cursor.fetchone() is not None
 
 
-def claim(grant: SpatioToken, lease: str, *, seconds: float, due: float) -> bool:
+def claim(grant: SpatioToken, lease: str, *, seconds: float, longest_pause: float, due: float) -> bool:
     """
     Put a lease on the row of *grant*, if it is as it was read, no lease on it runs, and it is due.
 
@@ -102,14 +103,16 @@ def claim(grant: SpatioToken, lease: str, *, seconds: float, due: float) -> bool
 
     Args:
         lease: Who has it.
-        seconds: How long it runs.
+        seconds: How long it runs. One that seems to run longer is of a clock that was ahead, and is over.
+        longest_pause: Seconds that nobody waits longer between attempts, for the same reason.
         due: Seconds that the access token may still live; it may be infinite.
 
     Returns:
         Whether it is ours.
     """
-    conditions = [*_as_read(grant), grant.lease_id, int(min(due * 1000, _EVER))]
-    return _changes(_CLAIM, [lease, int(seconds * 1000), *conditions], grant.alias)
+    lasts = int(seconds * 1000)
+    limits = [lasts, int(longest_pause * 1000), int(min(due * 1000, _EVER))]
+    return _changes(_CLAIM, [lease, lasts, *_as_read(grant), grant.lease_id, *limits], grant.alias)
 
 
 def store(grant: SpatioToken, renewed: SpatioToken, *, age: float, lease: float) -> bool:

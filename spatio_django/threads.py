@@ -1,6 +1,7 @@
 """Work beside the caller: in a thread of its own, with database connections of its own."""
 
 import os
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -137,6 +138,31 @@ SESSION innodb_lock_wait_timeout = %s, SESSION lock_wait_timeout = %s
 _MYSQL_PATIENCE = (
     "SET SESSION innodb_lock_wait_timeout = @spatio_rows, SESSION lock_wait_timeout = @spatio_tables"
 )
+
+
+@contextmanager
+def signals_later() -> Iterator[None]:
+    """
+    Have what this process is told by signals handled afterwards, if this is its main thread.
+
+    For what must not be torn in the middle by Ctrl-C, a worker that is to stop, or a job's time limit: their
+    handlers raise wherever the main thread is. It is for seconds. A kill remains a kill.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    arrived: list[int] = []
+    handlers = {each: signal.getsignal(each) for each in signal.valid_signals()}
+    handlers = {each: handler for each, handler in handlers.items() if callable(handler)}
+    for each in handlers:
+        signal.signal(each, lambda number, _frame: arrived.append(number))
+    try:
+        yield
+    finally:
+        for each, handler in handlers.items():
+            signal.signal(each, handler)
+        for number in arrived:
+            signal.raise_signal(number)
 
 
 def beside(work: Callable[[], T], *, daemon: bool = False) -> "Future[T]":
