@@ -103,6 +103,27 @@ def caught(request: SpatioRequest) -> HttpResponse:
         return HttpResponse(f"without: {error.code}")
 
 
+def raised_late(request: SpatioRequest) -> HttpResponse:
+    """Ask twice, and raise what the first time was."""
+    errors = []
+    for _ in range(2):
+        try:
+            HttpResponse(request.spatio.access_token)
+        except SessionEnded as error:
+            errors.append(error)
+    raise errors[0]
+
+
+def nowhere(request: HttpRequest) -> HttpResponse:
+    """Lead to no address."""
+    return HttpResponse(status=302)
+
+
+def odd(request: HttpRequest) -> HttpResponse:
+    """Lead to what is no address."""
+    return HttpResponse(status=302, headers={"Location": "http://[oops/"})
+
+
 def broken(request: HttpRequest) -> HttpResponse:
     """Have a fault of its own."""
     raise ZeroDivisionError
@@ -112,6 +133,9 @@ urlpatterns = [
     path("broken/", broken),
     path("form/", form),
     path("guestbook/", guestbook),
+    path("nowhere/", nowhere),
+    path("odd/", odd),
+    path("raised-late/", raised_late),
     path("token/", token),
     path("atoken/", atoken),
     path("in-template/", in_template),
@@ -504,6 +528,65 @@ def test_a_form_for_anybody_did_arrive(site: Site) -> None:
     assert to_spatio(browser)["prompt"] == "none"
 
 
+def test_a_form_whose_session_a_script_ended_is_told_of_too(site: Site) -> None:
+    """The commonest case: a page asks for something in the background while its form is filled in."""
+    browser = site.browser(enforce_csrf_checks=True)
+    site.sign_in(browser)
+    sent = {"text": "a letter", "csrfmiddlewaretoken": csrf_token(browser)}
+    site.spatio.revoke_grants()
+    expire()
+    assert browser.get("/me/", headers=SCRIPT).cookies[AGAIN_COOKIE].value == "silent"
+
+    challenge = browser.post("/form/", sent)
+
+    assert challenge.status_code == 302
+    assert "was not saved" in browser.get(challenge["Location"]).content.decode()
+
+
+@pytest.mark.parametrize("why", ["no grant", "no refresh token"])
+def test_a_form_that_needs_a_token_and_gets_none_is_told_of_too(site: Site, why: str) -> None:
+    """The middleware itself sends the person away, whatever the reason."""
+    browser = site.browser()
+    site.sign_in(browser)
+    assert browser.post("/token/").content == b"47 characters"
+    SpatioToken.objects.update(refresh_ciphertext="", expires_ms=1)
+    if why == "no grant":
+        browser.cookies.clear()
+        browser.force_login(User.objects.get(), MODEL_BACKEND)
+
+    challenge = browser.post("/token/")
+
+    assert challenge.status_code == 302
+    assert challenge.cookies[INTERRUPTED_COOKIE].value == "1"
+    assert INTERRUPTED_COOKIE not in browser.get("/token/").cookies
+
+
+@pytest.mark.parametrize("page", ["/nowhere/", "/odd/"])
+def test_an_answer_that_leads_nowhere_is_the_views_own(site: Site, page: str) -> None:
+    """It is no refusal, and no fault of ours."""
+    browser = site.browser()
+    site.sign_in(browser)
+    assert browser.post(page).status_code == 302
+    site.spatio.revoke_grants()
+    expire()
+
+    response = browser.post(page)
+
+    assert response.status_code == 302
+    assert AGAIN_COOKIE in response.cookies
+    assert INTERRUPTED_COOKIE not in response.cookies
+
+
+def test_a_session_that_we_end_is_nobodys_sign_out(site: Site) -> None:
+    """Also where a note of an earlier end is still in the browser: the next sign-in stays silent."""
+    browser = ended_at_spatio(site)
+    browser.cookies[AGAIN_COOKIE] = "silent"
+
+    assert SIGNED_OUT_COOKIE not in browser.get("/me/").cookies
+
+    assert to_spatio(browser)["prompt"] == "none"
+
+
 def test_reading_a_page_loses_nothing(site: Site) -> None:
     """Only what was sent can have been lost."""
     browser = ended_at_spatio(site)
@@ -591,6 +674,11 @@ def test_a_view_that_needs_a_token_sends_a_guest_to_sign_in(site: Site, url: str
 def test_a_token_needed_while_rendering_counts_as_the_views(site: Site) -> None:
     """A template response is rendered after the view, and answered for all the same."""
     assert site.browser().get("/in-template/")["Location"].startswith("/spatio/login/?next=")
+
+
+def test_a_view_may_raise_any_of_its_failures(site: Site) -> None:
+    """Not only the last one is this session's."""
+    assert site.browser().get("/raised-late/")["Location"].startswith("/spatio/login/?next=")
 
 
 def test_a_view_may_know_better(site: Site) -> None:
@@ -701,6 +789,85 @@ def test_an_outage_is_outlived_as_long_as_the_site_says(
     SpatioToken.objects.update(retry_at_ms=0)
     memo.memo.clear()
     assert down.get("/me/").status_code == 200
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("url", ["/token/", "/atoken/"])
+def test_a_page_that_needs_a_token_outlives_a_long_outage_too(site: Site, down: Client, url: str) -> None:
+    """The request is nobody's, and says that Spatio does not answer; the session is not ended for that."""
+    expire(ago=9 * 3600)
+
+    page = down.get(url)
+
+    assert page.status_code == 503
+    assert "This page needs Spatio" in page.content.decode()
+    assert AGAIN_COOKIE not in page.cookies
+    assert SpatioToken.objects.get().state == "active"
+    site.spatio.start()
+    SpatioToken.objects.update(retry_at_ms=0)
+    memo.memo.clear()
+    assert down.get(url).content == b"47 characters"
+
+
+def test_a_password_is_enough_while_spatio_is_down(site: Site, down: Client) -> None:
+    """A session that was only connected stands on the password, however old the token is."""
+    browser = site.browser()
+    browser.force_login(User.objects.get(), MODEL_BACKEND)
+    session = browser.session
+    session[tokens.SESSION_KEY] = SpatioToken.objects.get().handle
+    session.save()
+    expire(ago=9 * 3600)
+    assert down.get("/me/").status_code == 302
+    memo.memo.clear()
+
+    assert browser.get("/me/").status_code == 200
+
+
+def test_a_form_sent_in_a_long_outage_is_not_lost_without_a_word(down: Client) -> None:
+    """It did not arrive, because nobody knows whether the person may still be here."""
+    assert down.post("/form/", {"text": "a letter"}).content == b"saved a letter"
+    expire(ago=9 * 3600)
+
+    challenge = down.post("/form/", {"text": "a letter"})
+
+    assert challenge.status_code == 302
+    assert challenge.cookies[INTERRUPTED_COOKIE].value == "1"
+
+
+def test_a_page_shown_to_nobody_in_a_long_outage_is_in_no_shared_cache(down: Client) -> None:
+    """It would be shown to the others, who are signed in."""
+    expire()
+    assert "Cookie" not in down.get("/plain/").get("Vary", "")
+    expire(ago=9 * 3600)
+
+    assert "Cookie" in down.get("/plain/")["Vary"]
+
+
+def test_an_outage_is_not_logged_as_so_many_sign_ins(down: Client, caplog: pytest.LogCaptureFixture) -> None:
+    """Why there are no tokens is a warning, once; who met it is found by the reference on the page."""
+    caplog.set_level("INFO", "spatio_django")
+    expire()
+
+    references = [down.get("/token/").context["reference"] for _ in range(3)]
+
+    warnings = [record for record in caplog.records if record.levelname not in {"INFO", "DEBUG"}]
+    assert [vars(record)["spatio"]["event"] for record in warnings] == ["refresh_failed"]
+    assert "Sign-in ended" not in caplog.text
+    for reference in references:
+        assert caplog.text.count(reference) == 1
+
+
+def test_a_cookie_of_no_session_is_left_alone(site: Site) -> None:
+    """Where a page uses no session, Django takes it away neither, and a cache may share the page."""
+    browser = site.browser()
+    browser.cookies["sessionid"] = "abcdefghijklmnopqrstuvwxyz012345"
+
+    page = browser.get("/plain/")
+
+    assert not page.cookies
+    assert "Cookie" not in page.get("Vary", "")
+    site.sign_in(browser, next="/me/")
+    assert browser.get("/me/").status_code == 200
 
 
 def test_a_sign_in_that_overlaps_the_end_of_all_sessions_is_over_as_well(site: Site) -> None:

@@ -219,6 +219,22 @@ def test_the_memo_is_bounded_and_holds_no_cookie() -> None:
     assert not notes.due("cookie")
 
 
+def test_the_memo_knows_every_cookie_of_a_session() -> None:
+    """Where the cookie is the session, each answer may bring another."""
+    notes = memo.Memo(seconds=60, most=10)
+    for cookie in ("first", "second"):
+        notes.looked(cookie, "a handle")
+    notes.looked("another", "another handle")
+    assert not notes.due("first")
+    assert not notes.due("second")
+
+    notes.forget("a handle")
+
+    assert notes.due("first")
+    assert notes.due("second")
+    assert not notes.due("another")
+
+
 def test_the_memo_forgets_in_time() -> None:
     """A sign-out made on another host is seen when the look is due again."""
     notes = memo.Memo(seconds=0, most=10)
