@@ -8,7 +8,7 @@ code           class                    when
 =============  =======================  ============================================================
 unreachable    ``ProviderUnavailable``  no connection: name lookup, refused, proxy, no thread to be had
 tls            ``ProviderUnavailable``  the handshake failed, or the certificate does not hold
-timeout        ``ProviderUnavailable``  not finished in time, counted from the call to the last byte
+timeout        ``ProviderUnavailable``  time was up, and no complete answer had come by then
 late           ``ProviderUnavailable``  ready to send only after the caller's ``send_by``; nothing was sent
 interrupted    ``ProviderUnavailable``  the connection broke, or what came was not HTTP, or its head endless
 insecure_url   ``ProtocolViolation``    not https, see :func:`~spatio_django.oidc.urls.require_safe_url`
@@ -218,7 +218,7 @@ class Http:
         """Return errors instead of raising them, so that they neither chain to nor point into http.client."""
         endpoint = request.url.partition("?")[0]
         connection = None
-        keep = False
+        keep = is_whole = False
         try:
             channel.watchdog.watch(call)
             destination = origin(request.url)
@@ -230,6 +230,7 @@ class Http:
             response = connection.ask(request.method, data, call)
             with closing(response):
                 outcome = _read(response, limit=limit, endpoint=endpoint)
+                is_whole = response.is_framed and isinstance(outcome, Answer)
                 keep = not fresh and response.isclosed() and not response.will_close
         except TooLate:
             outcome = ProviderUnavailable(
@@ -249,7 +250,9 @@ class Http:
                     channel.idle.keep(connection)
                 else:
                     connection.close()
-        return _timeout(call, endpoint) if call.expired else outcome
+        # A complete answer counts, however late it was read. It may have waited for a process that was
+        # stopped, and hold the successor of a refresh token that is used up.
+        return _timeout(call, endpoint) if call.expired and not is_whole else outcome
 
     def _channel(self) -> "_Channel":
         # Keyed by process: after a fork the parent's sockets, locks and threads are not ours to touch.
