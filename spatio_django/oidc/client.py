@@ -30,6 +30,7 @@ from spatio_django.oidc.registration import (
     Management,
 )
 from spatio_django.oidc.responses import (
+    REFRESH_LIMIT,
     TOKEN_LIMIT,
     USERINFO_LIMIT,
     RefreshResponse,
@@ -168,7 +169,7 @@ class Client:
             self.metadata().token_endpoint,
             fields,
             basic=basic,
-            limit=TOKEN_LIMIT,
+            limit=REFRESH_LIMIT,
             timeout=REFRESH_TIMEOUT if timeout is None else timeout,
             send_by=send_by,
             fresh=True,

@@ -19,7 +19,7 @@ from spatio_django.oidc.answer import Answer
 from spatio_django.oidc.client import REFRESH_TIMEOUT, Client, ClientCredentials
 from spatio_django.oidc.keys import KEY_REFETCH_INTERVAL
 from spatio_django.oidc.registration import ClientMetadata, Management
-from spatio_django.oidc.responses import TOKEN_LIMIT
+from spatio_django.oidc.responses import REFRESH_LIMIT, TOKEN_LIMIT
 from spatio_django.oidc.secret import Secret
 from tests.oidc.support import (
     CLAIMS,
@@ -358,7 +358,7 @@ def test_a_refresh_is_sent_once_on_a_connection_of_its_own(
     assert provider.http.calls[-1][2] == {
         "fields": {"grant_type": "refresh_token", "refresh_token": Secret("ref")} | fields,
         "basic": basic,
-        "limit": TOKEN_LIMIT,
+        "limit": REFRESH_LIMIT,
         "timeout": REFRESH_TIMEOUT,
         "send_by": 7.5,
         "fresh": True,
