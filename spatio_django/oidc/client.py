@@ -173,6 +173,7 @@ class Client:
             timeout=REFRESH_TIMEOUT if timeout is None else timeout,
             send_by=send_by,
             fresh=True,
+            inflate=True,
         )
         return RefreshResponse.from_answer(answer)
 

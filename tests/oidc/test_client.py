@@ -362,6 +362,7 @@ def test_a_refresh_is_sent_once_on_a_connection_of_its_own(
         "timeout": REFRESH_TIMEOUT,
         "send_by": 7.5,
         "fresh": True,
+        "inflate": True,
     }
 
 

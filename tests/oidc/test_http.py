@@ -12,6 +12,7 @@ import ssl
 import threading
 import time
 import traceback
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from http import cookiejar
@@ -407,6 +408,46 @@ def test_a_compressed_body_is_refused(http: Http, wire: Wire, encoding: str) -> 
     wire.script = wire.says(reply(gzip.compress(b"{}"), f"Content-Encoding: {encoding}"))
 
     refused(lambda: http.get(wire.url, limit=LIMIT), "encoded")
+
+
+@pytest.mark.parametrize(
+    ("sent", "read"),
+    [
+        (reply(b"{}"), b"{}"),
+        (reply(gzip.compress(b"{}"), "Content-Encoding: GZip"), b"{}"),
+        (reply(gzip.compress(b"{}") + b"behind", "Content-Encoding: gzip"), b"{}"),
+        (reply(gzip.compress(b"x" * LIMIT), "Content-Encoding: gzip"), b"x" * LIMIT),
+    ],
+    ids=["plain", "gzip", "bytes-behind", "as-large-as-its-limit"],
+)
+def test_gzip_is_inflated_for_whom_it_matters(http: Http, wire: Wire, sent: bytes, read: bytes) -> None:
+    """Nobody asked for it; but to refuse a refresh that was answered so would lose the refresh token."""
+    wire.script = wire.says(sent)
+
+    assert http.post_form(wire.url, {}, limit=LIMIT, fresh=True, inflate=True).body == read
+
+
+@pytest.mark.parametrize(
+    ("encoding", "body", "code"),
+    [
+        ("gzip", gzip.compress(b"x" * (LIMIT + 1)), "too_large"),
+        ("gzip", gzip.compress(b"x" * 100 * LIMIT), "too_large"),
+        ("gzip", bytes(range(256)) * 4, "too_large"),
+        ("gzip", b"{}", "encoded"),
+        ("gzip", gzip.compress(b"{}")[:15] + b"\xff" * 9, "encoded"),
+        ("gzip, gzip", gzip.compress(gzip.compress(b"{}")), "encoded"),
+        ("deflate", zlib.compress(b"{}"), "encoded"),
+        ("br", b"\x8b\x00\x80{}\x03", "encoded"),
+    ],
+    ids=["a-byte-too-much", "bomb", "large-as-it-comes", "no-gzip", "broken", "twice", "deflate", "br"],
+)
+def test_what_gzip_makes_is_bounded(http: Http, wire: Wire, encoding: str, body: bytes, code: str) -> None:
+    """A bomb of a megabyte makes a gigabyte."""
+    wire.script = wire.says(reply(gzip.compress(b"{}"), "Content-Encoding: gzip"))
+    assert http.post_form(wire.url, {}, limit=LIMIT, fresh=True, inflate=True).body == b"{}"
+    wire.script = wire.says(reply(body, f"Content-Encoding: {encoding}"))
+
+    refused(lambda: http.post_form(wire.url, {}, limit=LIMIT, fresh=True, inflate=True), code)
 
 
 def test_a_body_may_be_as_large_as_its_limit(http: Http, wire: Wire) -> None:
