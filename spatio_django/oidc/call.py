@@ -52,7 +52,7 @@ class Call:
 
     @property
     def expired(self) -> bool:
-        """Whether time is up; then the call has failed, even if an answer could be read."""
+        """Whether time is up; then the connection may be shut down, and nothing more will come."""
         return self._expired or time.monotonic() >= self.ends_at
 
     @property

@@ -28,12 +28,17 @@ class StrictResponse(http.client.HTTPResponse):
 
     It overrides where http.client has no other way in; the tests say whether a new Python still asks here.
 
+    Attributes:
+        is_framed: It says itself where its body ends. Otherwise the end of the connection does, and our own
+            deadline looks the same as that.
+
     Raises:
         http.client.HTTPException: The head is too long or cut off, the body or a chunk has no proper size,
             or too much follows the last one.
     """
 
     fp: Any  # None once the answer was read
+    is_framed = False
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -51,6 +56,7 @@ class StrictResponse(http.client.HTTPResponse):
             # RFC 9112 §6.3. Of two, Python would take the first; and without one that it can read, all until
             # the connection ends.
             raise http.client.HTTPException("The body has no proper length.")
+        self.is_framed = bool(self.chunked or self.length is not None)
         # requests would give these to http.cookiejar, whose expressions take seconds for some.
         del self.headers["Set-Cookie"]
 

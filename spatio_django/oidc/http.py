@@ -8,12 +8,12 @@ code           class                    when
 =============  =======================  ============================================================
 unreachable    ``ProviderUnavailable``  no connection: name lookup, refused, proxy, no thread to be had
 tls            ``ProviderUnavailable``  the handshake failed, or the certificate does not hold
-timeout        ``ProviderUnavailable``  not finished in time, counted from the call to the last byte
+timeout        ``ProviderUnavailable``  time was up, and no complete answer had come by then
 late           ``ProviderUnavailable``  ready to send only after the caller's ``send_by``; nothing was sent
 interrupted    ``ProviderUnavailable``  the connection broke, or what came was not HTTP, or its head endless
 insecure_url   ``ProtocolViolation``    not https, see :func:`~spatio_django.oidc.urls.require_safe_url`
 redirect       ``ProtocolViolation``    a 3xx: following it could take a secret to another host
-encoded        ``ProtocolViolation``    a compressed body, which nobody asked for
+encoded        ``ProtocolViolation``    a compressed body, which nobody asked for; or no gzip, with *inflate*
 too_large      ``ProtocolViolation``    more than the caller's limit
 access_token   ``ProtocolViolation``    a bearer token that does not fit into a header; nothing was sent
 ca_bundle      ``ConfigurationError``   the certificates of certifi can't be read
@@ -30,6 +30,7 @@ import json
 import os
 import re
 import ssl
+import zlib
 from collections.abc import Mapping
 from contextlib import closing
 from typing import Any
@@ -118,6 +119,7 @@ class Http:
         timeout: float | None = None,
         send_by: float | None = None,
         fresh: bool = False,
+        inflate: bool = False,
     ) -> Answer:
         """
         POST *fields* form-encoded. Never repeated by itself.
@@ -131,6 +133,7 @@ class Http:
             send_by: Give up rather than send later than this, on the monotonic clock: what the caller knew
                 when it decided to send may not hold any more.
             fresh: Use a new connection and close it afterwards: nothing can go wrong with its past.
+            inflate: Take a body in gzip, though nobody asked for one. *limit* holds before and after.
 
         Raises:
             ProviderUnavailable, ProtocolViolation: See the list at the top of the module.
@@ -142,7 +145,9 @@ class Http:
             body=message.form(fields),
             content_type="application/x-www-form-urlencoded",
         )
-        return self._send(request, limit=limit, timeout=timeout, send_by=send_by, fresh=fresh)
+        return self._send(
+            request, limit=limit, timeout=timeout, send_by=send_by, fresh=fresh, inflate=inflate
+        )
 
     def post_json(
         self, url: str, document: Mapping[str, Any], *, limit: int, timeout: float | None = None
@@ -198,14 +203,15 @@ class Http:
         timeout: float | None,
         send_by: float | None = None,
         fresh: bool = False,
+        inflate: bool = False,
     ) -> Answer:
         require_safe_url(request.url, member="url")
         channel = self._channel()
         call = Call(self._timeout if timeout is None else timeout, send_by=send_by)
         try:
-            outcome = self._attempt(request, channel, call, limit=limit, fresh=fresh)
+            outcome = self._attempt(request, channel, call, limit=limit, fresh=fresh, inflate=inflate)
             if request.method == "GET" and call.reused and _broke(outcome):
-                outcome = self._attempt(request, channel, call, limit=limit, fresh=True)
+                outcome = self._attempt(request, channel, call, limit=limit, fresh=True, inflate=inflate)
         finally:
             call.finish()
         if isinstance(outcome, SpatioError):
@@ -213,12 +219,19 @@ class Http:
         return outcome
 
     def _attempt(
-        self, request: Message, channel: "_Channel", call: Call, *, limit: int, fresh: bool
+        self,
+        request: Message,
+        channel: "_Channel",
+        call: Call,
+        *,
+        limit: int,
+        fresh: bool,
+        inflate: bool,
     ) -> Answer | SpatioError:
         """Return errors instead of raising them, so that they neither chain to nor point into http.client."""
         endpoint = request.url.partition("?")[0]
         connection = None
-        keep = False
+        keep = is_whole = False
         try:
             channel.watchdog.watch(call)
             destination = origin(request.url)
@@ -229,7 +242,8 @@ class Http:
             data = request.encoded(host=destination.host_header, user_agent=self._user_agent)
             response = connection.ask(request.method, data, call)
             with closing(response):
-                outcome = _read(response, limit=limit, endpoint=endpoint)
+                outcome = _read(response, limit=limit, endpoint=endpoint, inflate=inflate)
+                is_whole = response.is_framed and isinstance(outcome, Answer)
                 keep = not fresh and response.isclosed() and not response.will_close
         except TooLate:
             outcome = ProviderUnavailable(
@@ -249,7 +263,9 @@ class Http:
                     channel.idle.keep(connection)
                 else:
                     connection.close()
-        return _timeout(call, endpoint) if call.expired else outcome
+        # A complete answer counts, however late it was read. It may have waited for a process that was
+        # stopped, and hold the successor of a refresh token that is used up.
+        return _timeout(call, endpoint) if call.expired and not is_whole else outcome
 
     def _channel(self) -> "_Channel":
         # Keyed by process: after a fork the parent's sockets, locks and threads are not ours to touch.
@@ -299,7 +315,7 @@ def _json(document: Mapping[str, Any]) -> Secret:
     return Secret(json.dumps(document, allow_nan=False))
 
 
-def _read(response: StrictResponse, *, limit: int, endpoint: str) -> Answer | SpatioError:
+def _read(response: StrictResponse, *, limit: int, endpoint: str, inflate: bool) -> Answer | SpatioError:
     status = response.status
     if status < 200:
         # 101: what follows would be taken for the next request's answer, but a connection is closed if its
@@ -313,9 +329,15 @@ def _read(response: StrictResponse, *, limit: int, endpoint: str) -> Answer | Sp
         )
     if 300 <= status < 400:
         return ProtocolViolation("A redirect is not followed.", code="redirect", endpoint=endpoint)
-    if response.getheader("content-encoding", "identity").strip().lower() != "identity":
-        return ProtocolViolation("The body is compressed.", code="encoded", endpoint=endpoint)
+    encoding = response.getheader("content-encoding", "identity").strip().lower()
+    if encoding != "identity" and not (inflate and encoding == "gzip"):
+        return _encoded(endpoint)
     body = _body(response, limit)
+    if body is not None and encoding == "gzip":
+        try:
+            body = _inflated(body, limit)
+        except zlib.error:
+            return _encoded(endpoint)
     if body is None:
         return ProtocolViolation(f"The body exceeds {limit} bytes.", code="too_large", endpoint=endpoint)
     # RFC 9110 §5.6.3: white space around a value, tabs too, is none of it.
@@ -335,6 +357,16 @@ def _body(response: StrictResponse, limit: int) -> bytes | None:
             return body
         body += part
     return None
+
+
+def _inflated(body: bytes, limit: int) -> bytes | None:
+    """Inflate a gzip member; ``None`` if it makes more than *limit* bytes. A bomb never unfolds."""
+    data = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16).decompress(body, limit + 1)
+    return data if len(data) <= limit else None
+
+
+def _encoded(endpoint: str) -> SpatioError:
+    return ProtocolViolation("The body is compressed.", code="encoded", endpoint=endpoint)
 
 
 def _failure(error: Exception, call: Call, endpoint: str) -> SpatioError:

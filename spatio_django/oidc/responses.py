@@ -16,15 +16,25 @@ T = TypeVar("T")
 
 #: Bytes. Three tokens of 16 KiB, and room.
 TOKEN_LIMIT = 64 * 1024
+#: Bytes, for a refresh. Whatever else is told there, the successor is not lost for it.
+REFRESH_LIMIT = 1024 * 1024
 #: Bytes. A page of claims.
 USERINFO_LIMIT = 64 * 1024
 #: Seconds. 32 bits full is some providers' word for "never"; more is a mistake, and overflows later.
 MAX_EXPIRES_IN = 2**32 - 1
 
 _HEADER_SAFE = re.compile(r"[\x21-\x7e]{1,8192}")
-_ANYTHING = re.compile(r"[^\ud800-\udfff]{1,16384}")  # but halves of characters, which can't be sent
 _PRINTABLE = re.compile(r"[\x20-\x7e]{1,16384}")  # RFC 6749 §A.17
-_STORABLE = re.compile(r"[^\0\ud800-\udfff]+")  # what a text column of any database takes
+# At a refresh a token may be as long as the answer. To refuse one for its length, or to take it for none,
+# would leave the old one, which is used up.
+_ACCESS = re.compile(r"[\x21-\x7e]+")
+_ANYTHING = re.compile(r"[^\ud800-\udfff]+")  # but halves of characters, which can't be sent
+# RFC 6749 §3.3, and so what a text column of any database takes, be it of one byte per character.
+_SCOPE = re.compile(r"[\x20-\x21\x23-\x5b\x5d-\x7e]+")
+
+# Python's idea of JSON, to which NaN belongs, and any character within a string. As floats, integers have no
+# length at which Python refuses to read them.
+_LENIENT = json.JSONDecoder(parse_int=float, strict=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,7 +135,7 @@ class RefreshResponse:
         if not 200 <= answer.status < 300:
             raise answer.unexpected()
         document = _lenient_object(answer)
-        access_token = _lenient(text, document, "access_token", _HEADER_SAFE)
+        access_token = _lenient(text, document, "access_token", _ACCESS)
         if access_token is None:
             error = document.get("error")
             if error is not None and error != "":
@@ -133,7 +143,7 @@ class RefreshResponse:
             raise bad_member("access_token")
         refresh_token = _lenient(text, document, "refresh_token", _ANYTHING)
         id_token = _lenient(text, document, "id_token", _PRINTABLE)
-        scope = _lenient(text, document, "scope", _STORABLE)
+        scope = _lenient(text, document, "scope", _SCOPE)
         return cls(
             access_token=Secret(access_token),
             # 0 would have every request refresh again.
@@ -254,10 +264,11 @@ def _lenient(read: Callable[P, T | None], *args: P.args, **kwargs: P.kwargs) -> 
 
 
 def _lenient_object(answer: Answer) -> dict[str, Any]:
-    """Return the JSON object in the body, by Python's idea of JSON, to which NaN belongs."""
+    """Return the JSON object that the body begins with."""
     try:
-        # As floats, integers have no length at which Python refuses to read them.
-        document = json.loads(answer.body, parse_int=float)
+        # A byte that is none of the encoding becomes half a character: it spoils the member that it is in.
+        body = answer.body.decode(json.detect_encoding(answer.body), "surrogateescape")
+        document, _ = _LENIENT.raw_decode(body.lstrip())
     except (ValueError, RecursionError):
         document = None
     return document if isinstance(document, dict) else answer.json_object()

@@ -1,8 +1,11 @@
 """spatio_django.oidc.client and keys: the steps of a sign-in, composed."""
 
+import json
 import logging
 import time
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Iterator
+from types import TracebackType
 from typing import Any
 
 import pytest
@@ -15,11 +18,18 @@ from spatio_django.exceptions import (
     ProviderUnavailable,
     SpatioError,
 )
+from spatio_django.oidc import responses
 from spatio_django.oidc.answer import Answer
 from spatio_django.oidc.client import REFRESH_TIMEOUT, Client, ClientCredentials
 from spatio_django.oidc.keys import KEY_REFETCH_INTERVAL
 from spatio_django.oidc.registration import ClientMetadata, Management
-from spatio_django.oidc.responses import TOKEN_LIMIT
+from spatio_django.oidc.responses import (
+    REFRESH_LIMIT,
+    TOKEN_LIMIT,
+    RefreshResponse,
+    TokenResponse,
+    judge_revocation,
+)
 from spatio_django.oidc.secret import Secret
 from tests.oidc.support import (
     CLAIMS,
@@ -358,10 +368,11 @@ def test_a_refresh_is_sent_once_on_a_connection_of_its_own(
     assert provider.http.calls[-1][2] == {
         "fields": {"grant_type": "refresh_token", "refresh_token": Secret("ref")} | fields,
         "basic": basic,
-        "limit": TOKEN_LIMIT,
+        "limit": REFRESH_LIMIT,
         "timeout": REFRESH_TIMEOUT,
         "send_by": 7.5,
         "fresh": True,
+        "inflate": True,
     }
 
 
@@ -458,6 +469,107 @@ def test_a_client_without_its_secret_sends_no_token(call: str, method: Any) -> N
 
     assert caught.value.code == "client_secret"
     assert len(provider.http.calls) == calls
+
+
+PLANTED = "ref_" + "Zk3v9QpX7mB2"  # in two parts: a traceback shows source lines too
+
+
+def chained(error: BaseException | None) -> Iterator[BaseException]:
+    """Give *error* and all that it came from, shown by default or not."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def told_by(error: BaseException) -> str:
+    """Give what a tool could record: each error, its frames' variables, and the bodies in these."""
+    told = []
+    for each in chained(error):
+        report = traceback.TracebackException.from_exception(each, capture_locals=True)
+        told += [*report.format(), repr(each.args), repr(vars(each))]
+        frames: TracebackType | None = each.__traceback__
+        while frames is not None:
+            values = frames.tb_frame.f_locals.values()
+            told += [repr(value.body) for value in values if isinstance(value, Answer)]
+            frames = frames.tb_next
+    return "\n".join(told)
+
+
+def raised_by(work: Callable[[], object]) -> BaseException:
+    """Give what *work* raises; the frame of the test, which knows everything, is no part of it."""
+    with pytest.raises(BaseException) as caught:  # noqa: PT011 - whatever it is
+        work()
+    return caught.value
+
+
+#: Each call for or with tokens, and what judges its answer.
+TOKEN_CALLS: dict[str, tuple[Callable[[Provider], object], Callable[[Answer], object]]] = {
+    "exchange": (Provider.exchange, TokenResponse.from_answer),
+    "refresh": (
+        lambda provider: provider.client.refresh(CONFIDENTIAL, Secret("ref")),
+        RefreshResponse.from_answer,
+    ),
+    "revoke": (lambda provider: provider.client.revoke(CONFIDENTIAL, Secret("ref")), judge_revocation),
+}
+#: Answers that nothing is made of, and that tell a secret.
+SPILLING = {
+    "no access token": json_answer({"refresh_token": PLANTED}),
+    "error": json_answer({"refresh_token": PLANTED, "error": "invalid_grant"}),
+    "array": json_answer([PLANTED]),
+    "cut off": Answer(status=200, body=b'{"refresh_token": "' + PLANTED.encode()),
+    "refused": json_answer({"a": PLANTED, "error": "invalid_grant"}, status=400),
+    "another status": json_answer({"a": PLANTED}, status=404),
+    "down": json_answer({"refresh_token": PLANTED}, status=503),
+}
+
+
+@pytest.mark.parametrize(
+    ("call", "name"),
+    [
+        (call, name)
+        for call in TOKEN_CALLS
+        for name, answer in SPILLING.items()
+        if call != "revoke" or answer.status != 200
+    ],
+)
+def test_no_error_of_a_call_for_tokens_holds_one(call: str, name: str) -> None:
+    """Error reports show the local variables of each frame, and of what an error came from."""
+    provider, (ask, judge) = Provider(), TOKEN_CALLS[call]
+    for path in ("/oauth2/token", "/oauth2/revoke"):
+        provider.http.answers[ISSUER + path] = SPILLING[name]
+    planted = raised_by(lambda: judge(SPILLING[name]))
+    assert PLANTED in told_by(planted)
+
+    error = raised_by(lambda: ask(provider))
+
+    assert isinstance(error, SpatioError)
+    assert isinstance(planted, SpatioError)
+    assert (type(error), error.code, error.context) == (type(planted), planted.code, planted.context)
+    assert "in _bare" in told_by(error)
+    assert PLANTED not in told_by(error)
+
+
+def test_neither_does_an_error_that_nobody_expects(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A job's time limit, or a lack of memory, may strike while an answer is read; with what it came from."""
+    provider = Provider()
+    answer = json_answer({"access_token": "tok_abc", "refresh_token": PLANTED})
+    provider.http.answers[ISSUER + "/oauth2/token"] = answer
+
+    def strike(document: dict[str, Any], *_: object) -> None:
+        try:
+            json.loads(document["refresh_token"])
+        except ValueError as error:
+            raise MemoryError from error
+
+    monkeypatch.setattr(responses, "text", strike)
+    planted = raised_by(lambda: RefreshResponse.from_answer(answer))
+    assert all(PLANTED in told_by(each) for each in (planted, planted.__cause__) if each)
+
+    error = raised_by(lambda: provider.client.refresh(CONFIDENTIAL, Secret("ref")))
+
+    assert isinstance(error, MemoryError)
+    assert list(chained(error)) == [error]
+    assert PLANTED not in told_by(error)
 
 
 @pytest.mark.parametrize("call", CALLS)

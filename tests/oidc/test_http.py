@@ -12,6 +12,7 @@ import ssl
 import threading
 import time
 import traceback
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from http import cookiejar
@@ -27,7 +28,9 @@ from cryptography.x509.oid import NameOID
 
 from spatio_django.exceptions import ConfigurationError, ProtocolViolation, ProviderUnavailable, SpatioError
 from spatio_django.oidc import connection as module
+from spatio_django.oidc import http as http_module
 from spatio_django.oidc.answer import Answer
+from spatio_django.oidc.call import Call, Watchdog
 from spatio_django.oidc.framing import CHUNK_LINE_LIMIT, HEAD_LIMIT
 from spatio_django.oidc.http import Http
 from spatio_django.oidc.secret import Secret
@@ -407,6 +410,46 @@ def test_a_compressed_body_is_refused(http: Http, wire: Wire, encoding: str) -> 
     refused(lambda: http.get(wire.url, limit=LIMIT), "encoded")
 
 
+@pytest.mark.parametrize(
+    ("sent", "read"),
+    [
+        (reply(b"{}"), b"{}"),
+        (reply(gzip.compress(b"{}"), "Content-Encoding: GZip"), b"{}"),
+        (reply(gzip.compress(b"{}") + b"behind", "Content-Encoding: gzip"), b"{}"),
+        (reply(gzip.compress(b"x" * LIMIT), "Content-Encoding: gzip"), b"x" * LIMIT),
+    ],
+    ids=["plain", "gzip", "bytes-behind", "as-large-as-its-limit"],
+)
+def test_gzip_is_inflated_for_whom_it_matters(http: Http, wire: Wire, sent: bytes, read: bytes) -> None:
+    """Nobody asked for it; but to refuse a refresh that was answered so would lose the refresh token."""
+    wire.script = wire.says(sent)
+
+    assert http.post_form(wire.url, {}, limit=LIMIT, fresh=True, inflate=True).body == read
+
+
+@pytest.mark.parametrize(
+    ("encoding", "body", "code"),
+    [
+        ("gzip", gzip.compress(b"x" * (LIMIT + 1)), "too_large"),
+        ("gzip", gzip.compress(b"x" * 100 * LIMIT), "too_large"),
+        ("gzip", bytes(range(256)) * 4, "too_large"),
+        ("gzip", b"{}", "encoded"),
+        ("gzip", gzip.compress(b"{}")[:15] + b"\xff" * 9, "encoded"),
+        ("gzip, gzip", gzip.compress(gzip.compress(b"{}")), "encoded"),
+        ("deflate", zlib.compress(b"{}"), "encoded"),
+        ("br", b"\x8b\x00\x80{}\x03", "encoded"),
+    ],
+    ids=["a-byte-too-much", "bomb", "large-as-it-comes", "no-gzip", "broken", "twice", "deflate", "br"],
+)
+def test_what_gzip_makes_is_bounded(http: Http, wire: Wire, encoding: str, body: bytes, code: str) -> None:
+    """A bomb of a megabyte makes a gigabyte."""
+    wire.script = wire.says(reply(gzip.compress(b"{}"), "Content-Encoding: gzip"))
+    assert http.post_form(wire.url, {}, limit=LIMIT, fresh=True, inflate=True).body == b"{}"
+    wire.script = wire.says(reply(body, f"Content-Encoding: {encoding}"))
+
+    refused(lambda: http.post_form(wire.url, {}, limit=LIMIT, fresh=True, inflate=True), code)
+
+
 def test_a_body_may_be_as_large_as_its_limit(http: Http, wire: Wire) -> None:
     """And not a byte more, however it is framed."""
     for size, framed in itertools.product((LIMIT, LIMIT + 1), (True, False)):
@@ -505,11 +548,6 @@ def drip(wire: Wire, head: bytes, tail: Iterator[bytes]) -> Script:
             itertools.repeat(b"1\r\n \r\n"),
             id="chunks-drip",
         ),
-        pytest.param(
-            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n",
-            itertools.repeat(b"X: y\r\n"),
-            id="trailers-drip",
-        ),
         # Shut down from our side, this body ends as if complete: a deadline that passed is a failure still.
         pytest.param(b"HTTP/1.1 200 OK\r\n\r\n{}", itertools.repeat(b" "), id="good-so-far"),
     ],
@@ -525,6 +563,18 @@ def test_a_call_ends_with_its_deadline(wire: Wire, head: bytes, tail: Iterator[b
     assert 0.9 < time.monotonic() - began < 1.0 + SLACK
     assert isinstance(error, ProviderUnavailable)
     assert error.context == {"endpoint": wire.url, "sent": True}
+    http.close()
+
+
+def test_a_body_that_is_whole_waits_for_no_trailers_beyond_the_deadline(wire: Wire) -> None:
+    """The last chunk has come (RFC 9112 §8), and what drips behind it is nothing to us."""
+    http = Http(timeout=1.0)
+    wire.script = drip(wire, CHUNKED + b"2\r\n{}\r\n0\r\n", itertools.repeat(b"X: y\r\n"))
+    began = time.monotonic()
+
+    assert http.post_form(wire.url, {}, limit=LIMIT).body == b"{}"
+
+    assert 0.9 < time.monotonic() - began < 1.0 + SLACK
     http.close()
 
 
@@ -1005,6 +1055,114 @@ def test_a_form_that_is_late_after_the_handshake_is_not_sent(
     assert ended.wait(10)
     assert decrypted == []
     assert wire.connections == 2
+
+
+# --- answers that are read late ---------------------------------------------------------------------------
+
+
+#: Where a process may be stopped while an answer waits in the socket's buffer: before its head is read, or
+#: before its body is.
+STOPS = {"before-head": (module, "_response"), "before-body": (http_module, "_read")}
+Stop = Callable[[bytes], None]
+
+
+@pytest.fixture(params=STOPS)
+def stop(request: pytest.FixtureRequest, wire: Wire, monkeypatch: pytest.MonkeyPatch) -> Stop:
+    """Let the server give an answer, and the client read it when its deadline has passed, its socket shut."""
+    where, name = STOPS[request.param]
+    read = getattr(where, name)
+    watch = Watchdog.watch
+    calls: list[Call] = []
+
+    def watched(watchdog: Watchdog, call: Call) -> None:
+        calls.append(call)
+        watch(watchdog, call)
+
+    def held(*arguments: Any, **options: Any) -> Any:
+        connection = calls[-1]._socket
+        assert connection is not None
+        if where is module:
+            socket.socket.recv(connection, 1, socket.MSG_PEEK)  # the answer has come, in one piece
+        calls[-1].expire()
+        return read(*arguments, **options)
+
+    def stop(answer: bytes) -> None:
+        def script(connection: socket.socket) -> None:
+            while wire.request(connection):
+                connection.sendall(answer)
+
+        wire.script = script
+        monkeypatch.setattr(Watchdog, "watch", watched)
+        monkeypatch.setattr(where, name, held)
+
+    return stop
+
+
+@pytest.mark.parametrize("encrypted", [False, True], ids=["plain", "tls"])
+@pytest.mark.parametrize(
+    "answer",
+    [
+        pytest.param(reply(b"{}"), id="length"),
+        pytest.param(CHUNKED + b"2\r\n{}\r\n0\r\n\r\n", id="chunks"),
+        pytest.param(CHUNKED + b"1\r\n{\r\n1\r\n}\r\n0\r\nX: y\r\n\r\n", id="trailers"),
+        pytest.param(b"HTTP/1.1 103 Early Hints\r\n\r\n" + reply(b"{}"), id="interim"),
+    ],
+)
+def test_a_complete_answer_counts_however_late_it_is_read(
+    http: Http,
+    wire: Wire,
+    authority: Authority,
+    monkeypatch: pytest.MonkeyPatch,
+    stop: Stop,
+    answer: bytes,
+    encrypted: bool,
+) -> None:
+    """A stopped process (SIGSTOP, a paused machine) must not throw away the successor of a used-up token."""
+    url = wire.url
+    if encrypted:
+        wire.context = authority.context
+        wire.context.num_tickets = 0  # so that nothing comes before the answer
+        monkeypatch.setattr(certifi, "where", lambda: str(authority.bundle))
+        url = f"https://localhost:{wire.port}/"
+    stop(answer)
+
+    assert http.post_form(url, {}, limit=LIMIT, fresh=True).body == b"{}"
+
+
+@pytest.mark.parametrize(
+    ("whole", "part"),
+    [
+        pytest.param(reply(b"{}"), reply(b"{}")[:-1], id="length"),
+        pytest.param(CHUNKED + b"2\r\n{}\r\n0\r\n\r\n", CHUNKED + b"2\r\n{}\r\n0", id="chunks"),
+        # Its end is the connection's, and who ended that is not known: it was shut down from our side, too.
+        pytest.param(reply(b"{}"), b"HTTP/1.1 200 OK\r\n\r\n{}", id="unframed"),
+    ],
+)
+def test_an_answer_that_is_not_known_to_be_complete_is_none_after_the_deadline(
+    http: Http, wire: Wire, stop: Stop, whole: bytes, part: bytes
+) -> None:
+    """However complete it looks once the socket was shut down."""
+    stop(whole)
+    assert http.post_form(wire.url, {}, limit=LIMIT, fresh=True).body == b"{}"
+    stop(part)
+
+    error = refused(lambda: http.post_form(wire.url, {}, limit=LIMIT, fresh=True), "timeout")
+
+    assert error.context == {"endpoint": wire.url, "sent": True}
+
+
+def test_a_connection_whose_answer_came_late_is_not_used_again(http: Http, wire: Wire, stop: Stop) -> None:
+    """It was shut down."""
+    for _ in range(2):
+        assert http.post_form(wire.url, {}, limit=LIMIT).body == b"{}"
+    assert wire.connections == 1
+    http.close()
+    stop(reply(b"{}"))
+
+    for _ in range(2):
+        assert http.post_form(wire.url, {}, limit=LIMIT).body == b"{}"
+
+    assert wire.connections == 3
 
 
 # --- proxies ----------------------------------------------------------------------------------------------
