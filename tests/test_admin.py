@@ -266,7 +266,6 @@ def test_what_is_shown_can_be_asked_for(grants: list[SpatioToken]) -> None:
 
 def test_filters_that_a_site_adds_can_be_asked_for(grants: list[SpatioToken], rf: Any) -> None:
     """Whatever they are about: the site has decided to show it."""
-
     filters = (("seen_ms", admin.AllValuesFieldListFilter), "ttl_ms", "account__issuer")
     more = type("More", (SpatioTokenAdmin,), {"list_filter": filters})
     request = rf.get("/")
