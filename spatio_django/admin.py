@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Any
 from django.conf import settings
 from django.contrib import admin, messages
 from django.contrib.admin.models import CHANGE, LogEntry
-from django.contrib.admin.utils import display_for_value
+from django.contrib.admin.utils import display_for_value, flatten
 from django.contrib.auth import get_permission_codename, get_user_model
 from django.db.models import Model, QuerySet
+from django.db.models.constants import LOOKUP_SEP
 from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.html import format_html
-from django.utils.safestring import SafeString
 from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 
@@ -57,10 +57,34 @@ def moment(ms: int | None) -> str:
 
 
 class LookOnly(ModelAdmin):
-    """Nothing can be added or changed. No token is shown, neither in clear nor as ciphertext."""
+    """
+    Nothing can be added or changed. No token is shown, neither in clear nor as ciphertext.
+
+    And none is told: rows are found by what is shown, and by nothing else.
+    """
 
     # With millions of rows, counting all of them takes longer than showing some.
     show_full_result_count = False
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        """Leave the ciphertext in the database."""
+        names = [field.name for field in self.opts.concrete_fields if field.name.endswith("_ciphertext")]
+        return super().get_queryset(request).defer(*names)
+
+    def lookup_allowed(self, lookup: str, value: Any, request: HttpRequest) -> bool:
+        """
+        Tell whether rows may be looked for by *lookup*, as an address says it: only by what is shown.
+
+        Django allows any field of the model. By ``?handle__startswith=`` somebody who may only look would
+        learn a handle, or a ciphertext, letter by letter from the number of rows.
+        """
+        filters = [
+            each[0] if isinstance(each, (list, tuple)) else getattr(each, "parameter_name", each)
+            for each in self.get_list_filter(request)
+        ]
+        shown = {"id", "pk", *self.get_list_display(request), *flatten(self.get_fields(request))}
+        shown |= {str(name).partition(LOOKUP_SEP)[0] for name in filters}
+        return lookup.partition(LOOKUP_SEP)[0] in shown and super().lookup_allowed(lookup, value, request)
 
     def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """Rows come from sign-ins."""
@@ -92,9 +116,19 @@ class SpatioAccountAdmin(LookOnly):
     readonly_fields = ("created_at", "grants")
     actions = ("sign_out_everywhere",)
 
+    def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> Any:
+        """Note on the account whether the reader may see its grants: :meth:`grants` knows no reader."""
+        account: Any = super().get_object(request, object_id, from_field)
+        if account is not None and self.admin_site.is_registered(SpatioToken):
+            grants = self.admin_site.get_model_admin(SpatioToken)
+            account.shows_grants = grants.has_view_or_change_permission(request)
+        return account
+
     @admin.display(description=_("grants"))
-    def grants(self, account: SpatioAccount) -> SafeString:
-        """Lead to the grants of *account*."""
+    def grants(self, account: SpatioAccount) -> str:
+        """Lead to the grants of *account*; a dash where there is no page, or not for the reader."""
+        if not getattr(account, "shows_grants", False):
+            return self.get_empty_value_display()
         page = reverse(f"{self.admin_site.name}:spatio_django_spatiotoken_changelist")
         return format_html(
             '<a href="{}?account__id__exact={}">{}</a>', page, account.pk, gettext("Show its grants")
@@ -170,10 +204,6 @@ class SpatioTokenAdmin(LookOnly):
     readonly_fields = ("user", "expires", "seen", "created_at")
     actions = ("sign_out",)
 
-    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
-        """Leave the ciphertext in the database."""
-        return super().get_queryset(request).defer("access_ciphertext", "refresh_ciphertext")
-
     @admin.display(description=_("user"), ordering="account__user")
     def user(self, grant: SpatioToken) -> Any:
         """Give whose grant it is."""
@@ -216,10 +246,6 @@ class PendingRevocationAdmin(LookOnly):
         """Maintenance deletes them, when it is done."""
         return False
 
-    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
-        """Leave the ciphertext in the database."""
-        return super().get_queryset(request).defer("access_ciphertext", "refresh_ciphertext")
-
     @admin.display(description=_("not tried before"), ordering="retry_at_ms")
     def retry(self, pending: PendingRevocation) -> str:
         """Give when it is tried again."""
@@ -247,10 +273,6 @@ class SpatioClientAdmin(LookOnly):
     def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
         """Its secret can't be had again, and the grants made with it need it."""
         return False
-
-    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
-        """Leave the ciphertext in the database."""
-        return super().get_queryset(request).defer("secret_ciphertext", "access_ciphertext")
 
     @admin.display(description=_("secret expires"), ordering="client_secret_expires_at")
     def expires(self, client: SpatioClient) -> str:

@@ -14,8 +14,11 @@ Everything this package raises on purpose::
     └── TokenUnavailable      no access token can be handed out now
         └── SessionEnded      and none ever will be again for this session: sign in anew
 
-One class per reaction of the caller, one ``code`` per case.
+One class per reaction of the caller, one ``code`` per case. All can be pickled, as pools of processes and
+task queues do with what a job raises.
 """
+
+from typing import Any
 
 
 class SpatioError(Exception):
@@ -36,6 +39,11 @@ class SpatioError(Exception):
         super().__init__(message)
         self.code = code
         self.context = context
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Python would call the class with the message alone, and no code: the process that waits for a job
+        # would take its pool for broken.
+        return _made_again, (type(self), self.args), self.__dict__
 
 
 class ConfigurationError(SpatioError):
@@ -96,3 +104,7 @@ class TokenUnavailable(SpatioError):
 
 class SessionEnded(TokenUnavailable):
     """The grant is over, or there never was one: only a new sign-in helps."""
+
+
+def _made_again(kind: type[SpatioError], arguments: tuple[object, ...]) -> SpatioError:
+    return kind.__new__(kind, *arguments)

@@ -1,6 +1,7 @@
 """Calling Spatio's API for somebody: ``request.spatio.http``, the official SDK, and jobs."""
 
 import re
+import traceback
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -306,3 +307,36 @@ def test_what_is_set_on_the_sdks_configuration_does_not_stick(access: SpatioAcce
     configuration.access_token = "another"
 
     assert configuration.access_token == access.access_token
+
+
+def test_the_documented_way_to_catch_the_sdks_errors_leaves_the_token_out(
+    access: SpatioAccess, notes: Notes
+) -> None:
+    """The SDK's own error does show it, to whoever reports local variables."""
+    page = (Path(__file__).parent.parent / "docs" / "tokens.md").read_text()
+    (block,) = (text for text in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "HTTPError" in text)
+    example: dict[str, Any] = {"__name__": "example"}
+    exec(block, example)  # noqa: S102 - the page's own lines
+    notes.accepts = lambda _: False
+    token = access.access_token
+
+    def report(error: BaseException) -> str:
+        """Give the local variables of all frames but this module's."""
+        found: list[str] = []
+        left: list[BaseException | None] = [error]
+        while left:
+            each = left.pop()
+            if each is not None:
+                left += [each.__cause__, each.__context__]
+                frames = [frame for frame, _ in traceback.walk_tb(each.__traceback__)]
+                found += [repr(f.f_locals) for f in frames if f.f_globals["__name__"] != __name__]
+        return "".join(found)
+
+    with workspaces(access.sdk_configuration()) as api:
+        with pytest.raises(Exception, match="Unauthorized") as plain:
+            api.list_my_workspaces()
+        with pytest.raises(example["SpatioFailed"], match="UnauthorizedException 401") as caught:
+            example["titles"](api)
+
+    assert f"Bearer {token}" in report(plain.value)
+    assert token not in report(caught.value)

@@ -3,6 +3,7 @@
 import os
 import ssl
 from collections.abc import Callable, Iterable
+from types import TracebackType
 from typing import Any
 
 import certifi
@@ -22,6 +23,8 @@ __all__ = ["ApiSession", "Response", "checked_origin"]
 #: Seconds to connect, and between two bytes. An API may stream for as long as it likes.
 TIMEOUT = (5.0, 30.0)
 POOL_SIZE = 32
+#: What carries a request to the socket, in local variables; gevent and eventlet stand in for some of it.
+CARRIERS = frozenset({"requests", "urllib3", "http", "ssl", "socket", "OpenSSL", "gevent", "eventlet"})
 
 
 class ApiSession(requests.Session):
@@ -30,7 +33,8 @@ class ApiSession(requests.Session):
 
     The access token is added to requests for *origins*, over https, and to nothing else, redirects included.
     A 401 has the token renewed, once, and the request sent again, once, if its body can be. Certificates are
-    always checked; the environment (``~/.netrc``, proxies) is not read.
+    always checked; the environment (``~/.netrc``, proxies) is not read. Neither the token nor the proxy's
+    password is in the local variables along the traceback of a call that fails, as error reports show them.
 
     Args:
         token: Gives the access token; called with the one that was rejected, it gives another.
@@ -52,6 +56,7 @@ class ApiSession(requests.Session):
         proxy: str | None,
         refused: Callable[[], object] = lambda: None,
     ) -> None:
+        proxy = proxy and _Masked(proxy)  # a wrong origin, below, may be reported with this frame's variables
         super().__init__()
         self._token = token
         self._refused = refused
@@ -75,10 +80,10 @@ class ApiSession(requests.Session):
         if self._proxy and not is_loopback(url):
             kwargs["proxies"] = {"http": self._proxy, "https": self._proxy}
         if not self._is_ours(request, url):
-            return super().send(request, **kwargs)
+            return self._send(request, **kwargs)
         token = self._token(None)
         self._authorize(request, token)
-        response = super().send(request, **kwargs)
+        response = self._send(request, **kwargs)
         if response.status_code != 401 or response.history or not _rewound(request):
             return response
         try:
@@ -89,10 +94,30 @@ class ApiSession(requests.Session):
             return response
         response.close()
         self._authorize(request, renewed)
-        response = super().send(request, **kwargs)
+        response = self._send(request, **kwargs)
         if response.status_code == 401:
             self._refused()
         return response
+
+    def _send(self, request: requests.PreparedRequest, **kwargs: Any) -> Response:
+        """
+        Hand *request* to requests.
+
+        When that fails, the header stands in the local variables of whatever carried it, and so in every
+        error report that shows those: Django's page for developers and its mails to admins, for two. The
+        error keeps its class, its words, and the frames of the site's hooks and bodies.
+        """
+        try:
+            return super().send(request, **kwargs)
+        except BaseException as error:
+            _without_carriers(error)
+            raise
+
+    def rebuild_proxies(self, prepared_request: Any, proxies: Any) -> Any:
+        """Leave the proxy's password out of redirected requests, which answers show: the adapter sends it."""
+        proxies = super().rebuild_proxies(prepared_request, proxies)  # type: ignore[no-untyped-call]
+        prepared_request.headers.pop("Proxy-Authorization", None)
+        return proxies
 
     def close(self) -> None:
         """Do nothing: connections belong to the process."""
@@ -108,10 +133,54 @@ class ApiSession(requests.Session):
         request.headers["Authorization"] = _Bearer(message.bearer(token).reveal())
 
 
-class _Bearer(str):
+class _Masked(str):
+    """
+    Text to be sent, and not to be shown.
+
+    It is in dictionaries that others keep (headers, proxies), whose ``repr`` is in error reports, and in
+    answers, which somebody may put into a cache: a copy and a pickle have a placeholder.
+    """
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "<hidden>"
+
+    def __reduce__(self) -> tuple[type[str], tuple[str]]:
+        return str, ("<hidden>",)
+
+
+class _Bearer(_Masked):
     """A header that we set. It is known by its type wherever it was copied to, in whichever thread."""
 
     __slots__ = ()
+
+
+def _without_carriers(error: BaseException) -> None:
+    """Take the frames of :data:`CARRIERS` out of the tracebacks of *error* and of all that led to it."""
+    seen: set[int] = set()
+    left: list[BaseException | None] = [error]
+    while left:
+        error_or_cause = left.pop()
+        if error_or_cause is None or id(error_or_cause) in seen:
+            continue
+        seen.add(id(error_or_cause))
+        # Not by assignment, which a site's error may have made impossible (a frozen dataclass).
+        error_or_cause.with_traceback(_shortened(error_or_cause.__traceback__))
+        left += [error_or_cause.__cause__, error_or_cause.__context__]
+
+
+def _shortened(entry: TracebackType | None) -> TracebackType | None:
+    kept: list[TracebackType] = []
+    while entry is not None:
+        module = str(entry.tb_frame.f_globals.get("__name__"))
+        if module.partition(".")[0] not in CARRIERS:
+            kept.append(entry)
+        entry = entry.tb_next
+    shortened = None
+    for entry in reversed(kept):
+        shortened = TracebackType(shortened, entry.tb_frame, entry.tb_lasti, entry.tb_lineno)
+    return shortened
 
 
 _OURS = _Bearer()
@@ -154,6 +223,7 @@ class _Adapter(requests.adapters.HTTPAdapter):
         super().init_poolmanager(*args, **kwargs, ssl_context=self._context)
 
     def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
+        proxy = _Masked(proxy)  # requests has made a plain one of it
         contexts = {"ssl_context": self._context, "proxy_ssl_context": self._context}
         return super().proxy_manager_for(proxy, **kwargs, **contexts)
 

@@ -1,7 +1,11 @@
 """ApiSession: where the access token goes, and what happens when it is not taken."""
 
+import base64
+import copy
 import io
+import pickle
 import ssl
+import traceback
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +19,7 @@ from spatio_django.oidc import api
 from spatio_django.oidc.api import ApiSession
 from spatio_django.oidc.secret import Secret
 from tests.oidc.notes import Notes
-from tests.oidc.wire import Wire
+from tests.oidc.wire import Wire, reply
 
 
 class Tokens:
@@ -306,3 +310,181 @@ def test_a_call_has_a_timeout_and_a_name(session: ApiSession, wire: Wire) -> Non
 
     assert seen == [api.TIMEOUT, api.TIMEOUT, 1]
     assert b"User-Agent: spatio-django/" in wire.requests[0]
+
+
+# What others see of it
+
+
+def test_neither_an_answer_nor_its_pickle_shows_the_token(
+    session: ApiSession, notes: Notes, elsewhere: Notes
+) -> None:
+    """Somebody logs the headers that were sent, or puts the answer into a cache. Redirects are in it, too."""
+    with requests.Session() as ordinary:
+        shown = ordinary.get(f"{notes.origin}/notes", headers={"Authorization": "Bearer token-1"})
+    assert "token-1" in repr(shown.request.headers)
+    assert b"token-1" in pickle.dumps(shown)
+
+    for path in ("/notes", f"/to?{notes.origin}/notes", f"/to?{elsewhere.origin}/notes"):
+        answer = session.get(f"{notes.origin}{path}")
+
+        for each in (answer, *answer.history):
+            assert "token" not in repr(each.request.headers)
+            assert b"token-1" not in pickle.dumps(each)
+            assert pickle.loads(pickle.dumps(each)).status_code == each.status_code  # noqa: S301 - our own
+            assert "token" not in repr(dict(copy.deepcopy(each.request).headers))
+    assert set(notes.sent) == {"Bearer token-1"}
+
+
+def test_a_renewed_token_is_not_shown_either(session: ApiSession, notes: Notes) -> None:
+    """The request that was sent again is the answer's."""
+    notes.accepts = lambda token: token == "token-2"
+
+    answer = session.get(f"{notes.origin}/notes")
+
+    assert notes.sent == ["Bearer token-1", "Bearer token-2"]
+    assert b"token-2" not in pickle.dumps(answer)
+
+
+class Frozen(Exception):
+    """What a site may raise: an error that lets nobody set anything."""
+
+    def __setattr__(self, *_: object) -> None:
+        raise AttributeError
+
+
+def places(error: BaseException) -> list[str]:
+    """Name the functions along the traceback."""
+    return [frame.name for frame in traceback.extract_tb(error.__traceback__)]
+
+
+def modules(error: BaseException | None) -> set[str]:
+    """Name the top-level packages along the tracebacks of *error* and what led to it."""
+    found: set[str] = set()
+    while error is not None:
+        for frame, _ in traceback.walk_tb(error.__traceback__):
+            found.add(frame.f_globals["__name__"].partition(".")[0])
+        error = error.__cause__ or error.__context__
+    return found
+
+
+@pytest.mark.parametrize("kind", [ValueError, Frozen, KeyboardInterrupt])
+def test_a_hook_that_fails_is_found_in_the_traceback(
+    session: ApiSession, notes: Notes, kind: type[BaseException]
+) -> None:
+    """The site's own frames stay, in their order, and so do the error and its words."""
+
+    def hook(answer: requests.Response, **kwargs: Any) -> None:
+        answer.close()
+        try:
+            int("first")
+        except ValueError as error:
+            raise kind("second") from error
+
+    with requests.Session() as ordinary, pytest.raises(kind) as plain:
+        ordinary.get(f"{notes.origin}/notes", hooks={"response": hook})
+    assert "requests" in modules(plain.value)
+
+    with pytest.raises(kind, match="second") as caught:
+        session.get(f"{notes.origin}/notes", hooks={"response": hook})
+
+    assert places(caught.value)[-2:] == ["_send", "hook"]
+    assert "first" in str(caught.value.__cause__)
+    assert caught.value.__cause__ is not None
+    assert places(caught.value.__cause__) == ["hook"]
+
+
+def test_a_body_that_fails_is_found_in_the_traceback(session: ApiSession, wire: Wire) -> None:
+    """A generator is read in the depths of http.client."""
+
+    def body() -> Iterator[bytes]:
+        yield b"a note"
+        raise ValueError("no more")
+
+    with pytest.raises(ValueError, match="no more") as caught:
+        session.post(wire.url, data=body())
+
+    assert places(caught.value)[-2:] == ["_send", "body"]
+
+
+def test_errors_that_led_to_each_other_in_a_circle_are_no_trap(session: ApiSession, notes: Notes) -> None:
+    """Python allows it, so code of the site can have done it."""
+
+    def hook(answer: requests.Response, **kwargs: Any) -> None:
+        answer.close()
+        first, second = ValueError("first"), ValueError("second")
+        first.__cause__, second.__cause__ = second, first
+        raise first
+
+    with pytest.raises(ValueError, match="first") as caught:
+        session.get(f"{notes.origin}/notes", hooks={"response": hook})
+
+    assert places(caught.value)[-1] == "hook"
+
+
+# A proxy that wants a password
+
+
+def test_the_proxys_password_is_sent_and_not_shown(tokens: Tokens) -> None:
+    """Not by answers either, which have the requests that they answer, redirected ones included."""
+    told = base64.b64encode(b"me:word")
+    with Wire() as proxy:
+        proxied = proxy.url.replace("http://", "http://me:word@")
+
+        def once(connection: Any) -> None:
+            proxy.script = proxy.ok
+            proxy.request(connection)
+            connection.sendall(
+                reply(b"", "Location: http://other.example/", "Connection: close", status="302 On")
+            )
+
+        proxy.script = once
+        with requests.Session() as ordinary:
+            shown_by = ordinary.get("http://elsewhere.example/", proxies={"http": proxied})
+            assert told in pickle.dumps(shown_by)
+        session = session_for(tokens=tokens, proxy=proxied)
+
+        proxy.script = once
+        answer = session.get("http://elsewhere.example/")
+
+        assert [each.status_code for each in (*answer.history, answer)] == [302, 200]
+        assert len(proxy.requests) == 4
+        assert all(b"Proxy-Authorization: Basic " + told in request for request in proxy.requests)
+    assert told not in pickle.dumps(answer)
+    assert "Proxy-Authorization" not in answer.request.headers
+    assert "word" not in repr(vars(session))
+
+
+def shown(error: BaseException | None) -> str:
+    """Give all local variables along the tracebacks of *error* and its causes, but those of this module."""
+    found = ""
+    while error is not None:
+        for frame, _ in traceback.walk_tb(error.__traceback__):
+            if frame.f_globals["__name__"] != __name__:
+                found += repr(frame.f_locals)
+        error = error.__cause__ or error.__context__
+    return found
+
+
+@pytest.mark.parametrize("scheme", ["http", "strange"])
+def test_a_proxy_that_does_not_answer_is_reported_without_its_password(tokens: Tokens, scheme: str) -> None:
+    """Nobody listens, or it can't be used at all: then the error passes through frames of ours."""
+    proxy = f"{scheme}://me:word@127.0.0.1:1"
+    with requests.Session() as ordinary, pytest.raises(requests.RequestException) as plain:
+        ordinary.get("https://elsewhere.example/", proxies={"https": proxy})
+    assert "word" in shown(plain.value)
+
+    with pytest.raises(requests.RequestException) as caught:
+        session_for(tokens=tokens, proxy=proxy).get("https://elsewhere.example/")
+
+    assert type(caught.value) is type(plain.value)
+    assert "spatio_django" in modules(caught.value)
+    assert "word" not in shown(caught.value)
+
+
+def test_a_wrong_origin_is_reported_without_the_proxys_password(tokens: Tokens) -> None:
+    """That frame has been told of both."""
+    with pytest.raises(ConfigurationError) as caught:
+        ApiSession(token=tokens, origins=["http://api.example"], proxy="http://me:word@127.0.0.1:1")
+
+    assert "'proxy': <hidden>" in shown(caught.value)
+    assert "word" not in shown(caught.value)
