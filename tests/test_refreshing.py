@@ -160,7 +160,8 @@ def test_who_waits_for_another_thread_hears_what_it_heard(site: Site) -> None:
     assert code_of(grant) == "unavailable"
     assert flight.done()
 
-    for generation, outcome in enumerate((TokenUnavailable("Busy.", code="busy"), read(grant)), 1):
+    outcomes: list[SpatioToken | TokenUnavailable] = [TokenUnavailable("Busy.", code="busy"), read(grant)]
+    for generation, outcome in enumerate(outcomes, 1):
         age(grant)
         flight = Flight(grant, outcome)
 
