@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
 
@@ -123,34 +124,49 @@ def code_of(grant: SpatioToken, need: Need | None = None) -> str:
     return caught.value.code
 
 
-def landing(flight: "Future[SpatioToken]", grant: SpatioToken, outcome: Any) -> threading.Thread:
-    """Let *flight* land a moment later, with a grant or an error."""
+class Flight(Future[SpatioToken]):
+    """Another's refresh of *grant*: it lands with *outcome* when somebody waits for it, and not before."""
 
-    def land() -> None:
-        refreshing._flights.pop(grant.handle)
-        if isinstance(outcome, Exception):
-            flight.set_exception(outcome)
+    def __init__(self, grant: SpatioToken, outcome: SpatioToken | TokenUnavailable) -> None:
+        super().__init__()
+        self.handle, self.outcome = grant.handle, outcome
+        refreshing._flights[grant.handle] = self
+
+    def result(self, timeout: float | None = None) -> SpatioToken:
+        """Be waited for by a thread."""
+        self.land()
+        return super().result(timeout)
+
+    def add_done_callback(self, fn: Callable[[Future[SpatioToken]], object]) -> None:
+        """Be waited for by a task."""
+        self.land()
+        super().add_done_callback(fn)
+
+    def land(self) -> None:
+        """Land, as :func:`refreshing._lead` has it: it is forgotten first."""
+        if self.done():
+            return
+        assert refreshing._flights.pop(self.handle) is self
+        if isinstance(self.outcome, TokenUnavailable):
+            self.set_exception(self.outcome)
         else:
-            flight.set_result(outcome)
-
-    timer = threading.Timer(0.1, land)
-    timer.start()
-    return timer
+            self.set_result(self.outcome)
 
 
 def test_who_waits_for_another_thread_hears_what_it_heard(site: Site) -> None:
     """A failure is theirs, too; one that says "busy" is not, nor is a grant that is as old as before."""
     grant = expired(site)
-    flight = refreshing._flights[grant.handle] = Future()
-    landing(flight, grant, TokenUnavailable("Down.", code="unavailable"))
+    flight = Flight(grant, TokenUnavailable("Down.", code="unavailable"))
     assert code_of(grant) == "unavailable"
+    assert flight.done()
 
-    for outcome in (TokenUnavailable("Busy.", code="busy"), read(grant)):
+    outcomes: list[SpatioToken | TokenUnavailable] = [TokenUnavailable("Busy.", code="busy"), read(grant)]
+    for generation, outcome in enumerate(outcomes, 1):
         age(grant)
-        flight = refreshing._flights[grant.handle] = Future()
-        landing(flight, grant, outcome)
+        flight = Flight(grant, outcome)
 
-        assert refreshing.fresh(read(grant), Need()).seconds_left > 0  # type: ignore[operator]
+        assert refreshing.fresh(read(grant), Need()).generation == generation
+        assert flight.done(), "it was waited for"
     assert refreshes(site) == 2
 
 
@@ -177,7 +193,7 @@ def test_without_a_refresh_token_nothing_can_be_refreshed(site: Site) -> None:
     SpatioToken.objects.update(refresh_ciphertext="")
     assert code_of(read(grant)) == "expired"
 
-    age(grant, left=1)
+    age(grant, left=30)
 
     assert refreshing.fresh(read(grant), Need()).generation == 0
     assert refreshes(site) == 0
@@ -315,17 +331,21 @@ def test_jobs_get_no_token_from_before_the_end_of_all_sessions(site: Site) -> No
 
 
 @pytest.mark.parametrize("way", ["session", "job"])
-def test_a_token_that_expires_while_its_row_is_on_its_way_is_expired(site: Site, way: str) -> None:
+def test_a_token_that_expires_while_its_row_is_on_its_way_is_expired(
+    site: Site, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
     """The database's clock that comes with it is as old as the question, and not as the answer."""
     _browser, grant = signed_in(site)
+    passed, monotonic = [0.0], time.monotonic
+    monkeypatch.setattr(time, "monotonic", lambda: monotonic() + sum(passed))
 
     def left(wait: float) -> float:
         def slowly(execute: Any, *statement: Any) -> Any:
             found = execute(*statement)
-            time.sleep(wait)
+            passed.append(wait)
             return found
 
-        age(grant, left=0.5)
+        age(grant, left=30)
         with connection.execute_wrapper(slowly):
             found = (
                 tokens.grant_of(grant.handle)
@@ -336,8 +356,8 @@ def test_a_token_that_expires_while_its_row_is_on_its_way_is_expired(site: Site,
         assert found.seconds_left is not None
         return found.seconds_left
 
-    assert 0 < left(0.0) < 0.5
-    assert left(0.5) < 0
+    assert left(0) > 0
+    assert left(60) < 0
 
 
 def test_whether_a_token_is_due_is_judged_by_the_databases_clock(site: Site) -> None:
@@ -488,8 +508,9 @@ def test_async_jobs_get_the_whole_account(site: Site) -> None:
 def test_a_lease_that_runs_out_while_it_is_waited_for_is_taken_over(site: Site) -> None:
     """Whoever waits notices by themselves."""
     grant = expired(site)
-    SpatioToken.objects.update(lease_id="another", lease_until_ms=int(1000 * (grant.now + 0.3)))
+    SpatioToken.objects.update(lease_id="another", lease_until_ms=int(1000 * (grant.now + 25)))
     assert code_of(read(grant), Need(wait=False)) == "busy"
+    SpatioToken.objects.update(lease_until_ms=int(1000 * (grant.now + 0.3)))
 
     assert refreshing.fresh(read(grant), Need()).generation == 1
 
@@ -636,12 +657,18 @@ def test_claims_that_fail_at_once_are_not_repeated_without_a_pause(
             raise OperationalError("refused")
         return execute(sql, *rest)
 
-    monkeypatch.setattr(refreshing, "WAIT", 0.5)
+    pauses: list[float] = []
+    began = time.monotonic()
+    monkeypatch.setattr(time, "sleep", pauses.append)
+    monkeypatch.setattr(time, "monotonic", lambda: began + sum(pauses))  # no other time passes
     with connection.execute_wrapper(refuse):
         assert code_of(grant) == "busy"
 
-    # 25 ms, doubled until 200, and at random half of that: as many as fit into 0.5 s at most, and two.
-    assert 2 <= len(claims) <= 9
+    assert len(claims) == len(pauses) + 1
+    # 25 ms, doubled until 200, and at random half of that, for as long as somebody waits.
+    longest = [min(0.025 * 2**number, 0.2) for number in range(len(pauses))]
+    assert all(most / 2 <= pause <= most for pause, most in zip(pauses, longest, strict=True))
+    assert sum(pauses) == pytest.approx(refreshing.WAIT, abs=0.2)
     monkeypatch.undo()
     assert refreshing.fresh(read(grant), Need()).generation == 1
 
@@ -650,17 +677,26 @@ def test_a_database_that_never_takes_the_successor_is_told_to_the_log(
     site: Site, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """There is nothing else that could be done."""
-    monkeypatch.setattr(refreshing, "STORE_WITHIN", 0.2)
     grant = expired(site)
+    stored: list[str] = []
+    monotonic = time.monotonic
+
+    def now() -> float:
+        # The time for storing is over with the second one: the first may be tried again.
+        return monotonic() + (refreshing.STORE_WITHIN if len(stored) > 1 else 0.0)
+
+    monkeypatch.setattr(time, "monotonic", now)
 
     def refuse(execute: Any, sql: str, *rest: Any) -> Any:
         if "access_ciphertext" in sql and sql.startswith("UPDATE"):
+            stored.append(sql)
             raise OperationalError("the disk is full")
         return execute(sql, *rest)
 
     with connection.execute_wrapper(refuse):
         assert code_of(grant) == "database"
 
+    assert len(stored) == 2
     assert "was lost" in caplog.text
     assert "tried again" in caplog.text
     assert not refreshing._flights
@@ -790,26 +826,31 @@ class TestBeside:
         assert not refreshing._flights
 
     def test_what_takes_too_long_goes_on_without_the_caller(
-        self, site: Site, monkeypatch: pytest.MonkeyPatch
+        self, site: Site, misbehaviour: Misbehaviour, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """And is there for the next."""
         grant = expired(site)
         monkeypatch.setattr(refreshing, "WAIT", -1.0)
+        gone = threading.Event()
+
+        def hold(*answer: Any) -> Any:
+            assert gone.wait(30)
+            return answer
+
+        misbehaviour.lies["/oauth2/token"] = hold
 
         assert code_of(grant) == "busy"
 
-        for _ in range(500):
-            if not refreshing._flights:
-                break
-            threading.Event().wait(0.02)
+        flights = list(refreshing._flights.values())
+        gone.set()
+        assert [flight.result(30).generation for flight in flights] == [1]
         assert read(grant).generation == 1
 
     @pytest.mark.parametrize("outcome", ["busy", "unavailable", "grant"])
     def test_tasks_wait_for_another_as_threads_do(self, site: Site, outcome: str) -> None:
         """Without a thread each."""
         grant = expired(site)
-        flight = refreshing._flights[grant.handle] = Future()
-        landing(flight, grant, read(grant) if outcome == "grant" else TokenUnavailable("Down.", code=outcome))
+        flight = Flight(grant, read(grant) if outcome == "grant" else TokenUnavailable("Down.", code=outcome))
 
         if outcome == "unavailable":
             with pytest.raises(TokenUnavailable) as caught:
@@ -817,6 +858,7 @@ class TestBeside:
             assert caught.value.code == "unavailable"
         else:
             assert run_async(refreshing.afresh(grant, Need())).generation == 1
+        assert flight.done(), "it was waited for"
 
     def test_tasks_give_up_as_threads_do(self, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
         """And what never lands is forgotten."""
@@ -890,20 +932,23 @@ class TestBeside:
     def test_a_task_goes_on_waiting_when_what_came_is_not_enough(self, site: Site) -> None:
         """Then it does it itself."""
         grant = expired(site)
-        flight = refreshing._flights[grant.handle] = Future()
-        landing(flight, grant, TokenUnavailable("Busy.", code="busy"))
+        flight = Flight(grant, TokenUnavailable("Busy.", code="busy"))
 
         assert run_async(refreshing.afresh(grant, Need())).generation == 1
+        assert flight.done(), "it was waited for"
 
     def test_a_task_takes_what_another_has_brought(self, site: Site) -> None:
         """Without a call of its own."""
         grant = expired(site)
-        flight = refreshing._flights[grant.handle] = Future()
-        SpatioToken.objects.update(expires_ms=int(1000 * (grant.now + 900)))
-        landing(flight, grant, read(grant))
+        age(grant, left=900)
+        brought = read(grant)
+        age(grant)  # so that a call of its own would be one more refresh
+        Flight(grant, brought)
 
-        assert run_async(refreshing.afresh(grant, Need())).generation == 0
+        assert run_async(refreshing.afresh(grant, Need())) is brought
+
         assert refreshes(site) == 0
+        assert run_async(refreshing.afresh(grant, Need())).generation == 1, "it was due"
 
     def test_what_was_refused_for_want_of_a_thread_is_not_done_later(self, site: Site) -> None:
         """The pool may have kept it: the caller was told otherwise."""

@@ -1,6 +1,8 @@
 """The end of a grant: first here, then at Spatio, however long that takes."""
 
 import threading
+import time
+from concurrent.futures import Future
 from typing import Any
 
 import pytest
@@ -16,6 +18,7 @@ from spatio_django.oidc.secret import Secret
 from spatio_django.signals import grant_ended
 from spatio_django.testing import FakeSpatio
 from tests.conftest import Site, run_async
+from tests.faults.databases import threads_beside
 from tests.misbehaving import Misbehaviour
 
 User = get_user_model()
@@ -241,21 +244,44 @@ class TestBeside:
         assert [future.result() for future in revocations] == [True]
         assert revoked(site) == 2
 
-    def test_many_are_revoked_by_few_threads_and_waited_for_once(self, site: Site) -> None:
+    def test_many_are_revoked_by_few_threads_and_waited_for_once(
+        self, site: Site, misbehaviour: Misbehaviour, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         """Thousands that are deleted hold nobody up for thousands of seconds."""
         browsers = [site.browser() for _ in range(12)]
         for browser in browsers:
             site.sign_in(browser)
         site.spatio.requests.clear()
+        let_go = threading.Event()
+        futures: list[Future[bool]] = []
+        waited: list[float] = []
+        began, others = time.monotonic(), set(threads_beside())
 
-        SpatioAccount.objects.get().delete()
-        deadline = threading.Event()
-        for _ in range(100):
-            if not PendingRevocation.objects.exists():
-                break
-            deadline.wait(0.05)
+        def hold(*answer: Any) -> Any:
+            assert let_go.wait(30)
+            return answer
 
+        def waits(given: list[Future[bool]], timeout: float) -> None:
+            futures.extend(given)
+            waited.append(timeout)
+
+        misbehaviour.lies["/oauth2/revoke"] = hold
+        monkeypatch.setattr(revocation, "TIMEOUT", 30.0)
+        with monkeypatch.context() as patch:
+            patch.setattr(revocation, "_waiter", revocation._Waiter())
+            patch.setattr(revocation, "wait", waits)
+            patch.setattr(time, "monotonic", lambda: began + sum(waited))  # no other time passes
+            SpatioAccount.objects.get().delete()
+        threads = set(threads_beside()) - others
+
+        assert waited == pytest.approx([revocation.PATIENCE, *[0.0] * 11])
+        assert len(threads) == revocation._Outbox.THREADS < len(browsers)
+        let_go.set()
+        assert [future.result(30) for future in futures] == [True] * 12
+        for thread in threads:
+            thread.join(30)
         assert revoked(site) == 24
+        assert not PendingRevocation.objects.exists()
 
     def test_without_a_thread_to_be_had_the_row_stays(
         self, site: Site, monkeypatch: pytest.MonkeyPatch
