@@ -386,7 +386,7 @@ def _result(flight: "Future[SpatioToken]", seconds: float) -> SpatioToken:
     except TimeoutError:
         raise _busy() from None
     except TokenUnavailable as error:
-        raise _copy(error) from None
+        raise copy(error) from None  # the traceback is another thread's
 
 
 async def _aresult(flight: "Future[SpatioToken]", seconds: float) -> SpatioToken:
@@ -396,7 +396,7 @@ async def _aresult(flight: "Future[SpatioToken]", seconds: float) -> SpatioToken
     except TimeoutError:
         raise _busy() from None
     except TokenUnavailable as error:
-        raise _copy(error) from None
+        raise copy(error) from None  # the traceback is another thread's
 
 
 def _watched(flight: "Future[SpatioToken]") -> "asyncio.Future[SpatioToken]":
@@ -404,11 +404,6 @@ def _watched(flight: "Future[SpatioToken]") -> "asyncio.Future[SpatioToken]":
     future = asyncio.wrap_future(flight)
     future.add_done_callback(lambda done: done.cancelled() or done.exception())
     return future
-
-
-def _copy(error: TokenUnavailable) -> TokenUnavailable:
-    """Give an equal error: a traceback belongs to one thread."""
-    return type(error)(str(error), code=error.code, **error.context)
 
 
 def _lead(flight: "Future[SpatioToken]", grant: SpatioToken, need: Need) -> SpatioToken:

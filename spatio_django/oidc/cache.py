@@ -1,5 +1,6 @@
 """Documents: a provider's JSON documents, fetched seldom and kept fresh."""
 
+import copy as copying  # a traceback holds frames alive, and belongs to one thread: a copy has none
 import json
 import logging
 import os
@@ -9,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
-from spatio_django.exceptions import ProviderUnavailable, SpatioError
+from spatio_django.exceptions import SpatioError
 from spatio_django.oidc.strict_json import parse_object
 
 logger = logging.getLogger("spatio_django")
@@ -196,7 +197,7 @@ class Documents:
 
     def _first(self, slot: _Slot, name: str, fetch: Fetch) -> Copy:
         if slot.failure is not None and 0 <= self._clock() - slot.failed_at < RETRY_EMPTY:
-            raise _again(slot.failure)
+            raise copying.copy(slot.failure)
         return self._fetch(slot, name, fetch)
 
     def _refresh(self, slot: _Slot, name: str, fetch: Fetch) -> None:
@@ -221,7 +222,7 @@ class Documents:
         try:
             document = fetch()
         except SpatioError as error:
-            slot.failure, slot.failed_at = _again(error), self._clock()
+            slot.failure, slot.failed_at = copying.copy(error), self._clock()
             raise
         slot.copy = copy = Copy(document=document, fetched_at=began_at)
         slot.failure = None
@@ -275,9 +276,3 @@ class Documents:
         # Keyed by process: after a fork, a lock of the parent may be locked for ever.
         key = (os.getpid(), name)
         return self._slots.get(key) or self._slots.setdefault(key, _Slot())
-
-
-def _again(error: SpatioError) -> SpatioError:
-    """Return an equal error without the traceback, which holds frames alive and belongs to one thread."""
-    extra = {"retry_after": error.retry_after} if isinstance(error, ProviderUnavailable) else {}
-    return type(error)(str(error), code=error.code, **extra, **error.context)

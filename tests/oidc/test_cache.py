@@ -1,6 +1,5 @@
 """spatio_django.oidc.cache: documents kept fresh."""
 
-import copy as copying
 import json
 import multiprocessing
 import threading
@@ -566,9 +565,3 @@ def test_a_fork_during_a_fetch_does_not_lock_the_child(clock: Clock) -> None:
     assert results.get() == {"from": "child"}
     results.close()
     child.close()
-
-
-def test_errors_can_not_be_copied_naively() -> None:
-    """Why :mod:`spatio_django.oidc.cache` builds an equal error by hand."""
-    with pytest.raises(TypeError):
-        copying.copy(unavailable())
