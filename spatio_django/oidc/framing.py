@@ -82,6 +82,8 @@ class StrictResponse(http.client.HTTPResponse):
             left -= len(line)
             if left < 0:
                 raise http.client.LineTooLong("trailers")
+        if not line:
+            self.is_framed = False  # the connection has ended it
 
 
 class _Head:
