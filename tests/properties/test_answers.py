@@ -228,9 +228,11 @@ def test_any_answer_to_a_refresh_gives_tokens_or_an_error(answer: Answer) -> Non
 
     document: Any = None
     with suppress(ValueError, RecursionError):
-        document = json.loads(answer.body)
+        # What follows the object, and what is no character, is not looked at.
+        text = answer.body.decode(json.detect_encoding(answer.body), "surrogateescape")
+        document, _ = json.JSONDecoder(strict=False).raw_decode(text.lstrip())
     access_token = document.get("access_token") if isinstance(document, dict) else None
-    is_usable = isinstance(access_token, str) and re.fullmatch(r"[!-~]{1,8192}", access_token)
+    is_usable = isinstance(access_token, str) and re.fullmatch(r"[!-~]+", access_token)
     assert isinstance(result, RefreshResponse) == bool(is_usable and 200 <= answer.status < 300)
     if not isinstance(result, RefreshResponse):
         assert is_refused(result)
@@ -242,8 +244,7 @@ def test_any_answer_to_a_refresh_gives_tokens_or_an_error(answer: Answer) -> Non
     assert result.expires_in is None or 1 <= result.expires_in <= MAX_EXPIRES_IN
     assert type(result.expires_in) in {int, type(None)}
     stored = " ".join(result.scope or ("openid",))
-    assert stored.encode()
-    assert "\0" not in stored
+    assert re.fullmatch(r"[ !#-\[\]-~]+", stored)
     assert stored.split() == [*(result.scope or ("openid",))]
 
 
