@@ -212,7 +212,7 @@ class Site:
 
         people = {pk: self._user(pk) for pk in users}
         connections.close_all()
-        storm = Storm(users, lambda pk: self._access_token(people[pk]), until=begin + seconds)
+        storm = Storm(users, lambda pk: self._access_token(people[pk]), begin=begin, until=begin + seconds)
 
         def work(number: int) -> None:
             try:
@@ -233,6 +233,7 @@ class Site:
             "logged": dict(self._logged.seen),
             "lost": sorted(storm.lost),
             "micros": storm.micros,
+            "unasked": storm.unasked(ended),
             "ended": ended,
         }
 
@@ -304,10 +305,16 @@ class Storm:
         micros: How long each call took, in microseconds.
     """
 
-    def __init__(self, users: list[int], access_token: Callable[[int], str], *, until: float) -> None:
+    def __init__(
+        self, users: list[int], access_token: Callable[[int], str], *, begin: float, until: float
+    ) -> None:
         self._users = users
         self._access_token = access_token
         self._until = until
+        self._lock = threading.Lock()
+        #: By user: when they were last asked for, in seconds since the epoch, and for how long they were not.
+        self._asked = dict.fromkeys(users, begin)
+        self._unasked = dict.fromkeys(users, 0.0)
         #: When each token was last asked for, in seconds since the epoch.
         self._had: dict[str, float] = {}
         self.errors: Counter[str] = Counter()
@@ -337,8 +344,15 @@ class Storm:
             if end <= asked:
                 self.errors["a token that the provider did not take"] += 1
 
+    def unasked(self, ended: float) -> list[float]:
+        """Give for how many seconds nobody here asked for each user, at most, until it *ended*."""
+        return [max(self._unasked[user], ended - self._asked[user]) for user in self._users]
+
     def _one(self, user: int) -> None:
-        asked, began = time.time(), time.perf_counter()
+        with self._lock:
+            asked, began = time.time(), time.perf_counter()
+            self._unasked[user] = max(self._unasked[user], asked - self._asked[user])
+            self._asked[user] = asked
         try:
             token = self._access_token(user)
         except Exception as error:  # noqa: BLE001 - counted, and judged by whoever reads the count

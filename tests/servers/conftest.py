@@ -159,13 +159,14 @@ class Server:
 
     @property
     def workers(self) -> set[int]:
-        """Its processes that serve (on systems with a /proc)."""
+        """Its processes that serve (on systems with a /proc), without uvicorn's resource tracker."""
         assert self.process is not None
         found = set()
         for stat in Path("/proc").glob("[0-9]*/stat"):
             with suppress(OSError):  # ended just now
                 pid, rest = stat.parent.name, stat.read_text().rpartition(")")[2].split()
-                if int(rest[1]) == self.process.pid and rest[0] != "Z":
+                is_alive = int(rest[1]) == self.process.pid and rest[0] != "Z"
+                if is_alive and b"resource_tracker" not in stat.with_name("cmdline").read_bytes():
                     found.add(int(pid))
         return found
 

@@ -25,6 +25,8 @@ pytestmark = [pytest.mark.servers, pytest.mark.provider]
 
 MINUTES = float(os.environ.get("SPATIO_TESTS_MINUTES", "0"))
 SECONDS = 60 * MINUTES or 20.0
+#: Seconds more that a slow machine may take.
+LONGER = 60.0
 #: Refreshes whose clients hang up under uvicorn, and how many of them at once.
 HANG_UPS, AT_ONCE = (200, 10) if MINUTES else (20, 10)
 #: Hang-ups for each of them at most: on a busy machine many are gone before their request is read.
@@ -32,7 +34,7 @@ TRIES = 10
 
 #: Runs in a tab: asks for pages, and notes everything that is not one.
 FETCH = """async () => {
-  window.fetched = {good: 0, bad: []};
+  window.fetched = {good: 0, bad: [], isDone: false};
   window.fetching = true;
   while (window.fetching) {
     for (const path of ['/me/', '/me/asked/']) {
@@ -46,6 +48,7 @@ FETCH = """async () => {
     }
     await new Promise(resolve => setTimeout(resolve, 100));
   }
+  window.fetched.isDone = true;
 }"""
 
 
@@ -78,6 +81,7 @@ def test_nobody_notices_that_tokens_are_refreshed_and_workers_restarted(
         context.set_default_timeout(PATIENCE)
         tab, background = context.new_page(), context.new_page()
         tab.goto(f"{server.origin}/me/")
+        signed_in_at = time.monotonic()
         tab.get_by_role("button", name="Allow").click()
         tab.wait_for_url(f"{server.origin}/me/")
         sent_away: list[str] = []
@@ -86,16 +90,26 @@ def test_nobody_notices_that_tokens_are_refreshed_and_workers_restarted(
             if "/spatio/login" in request.url:
                 sent_away.append(request.url)
 
+        def note_failure(request: Any) -> None:
+            # A click may come while the last page's icon or style is on its way.
+            is_cut_off = "/static/" in request.url and request.failure == "net::ERR_ABORTED"
+            if not is_cut_off:
+                sent_away.append(f"{request.url} {request.failure}")
+
         context.on("request", note)
-        context.on("requestfailed", lambda request: sent_away.append(f"{request.url} {request.failure}"))
+        context.on("requestfailed", note_failure)
         context.on("weberror", lambda error: sent_away.append(str(error.error)))
         background.goto(f"{server.origin}/me/")
         background.evaluate(f"void ({FETCH})()")
         before, clicks = server.workers, 0
+        assert len(before) == 2
 
         began = time.monotonic()
         restarted = False
-        while time.monotonic() < began + SECONDS:
+        # A slow machine takes more time for as many fetches.
+        while (now := time.monotonic() - began) < SECONDS or (
+            background.evaluate("window.fetched.good") <= 10 and now < SECONDS + LONGER
+        ):
             tab.get_by_role("link", name="Ask Spatio who I am").click()
             reads(tab, "Spatio answered", server)
             tab.get_by_role("link", name="Back").click()
@@ -107,18 +121,25 @@ def test_nobody_notices_that_tokens_are_refreshed_and_workers_restarted(
                 restarted = True
 
         background.evaluate("window.fetching = false")
-        background.wait_for_timeout(500)
+        deadline = time.monotonic() + LONGER
+        while not background.evaluate("window.fetched.isDone"):
+            assert time.monotonic() < deadline, server.output[-3000:]
+            background.wait_for_timeout(100)
+        lasted = time.monotonic() - signed_in_at
         fetched = background.evaluate("window.fetched")
         (times,) = re.findall(r"(\d+) times?", tab.get_by_role("row", name="Refreshed").inner_text())
-    print(f"{kind}: {SECONDS:.0f} s, {clicks} clicks, {fetched['good']} fetches, {times} refreshes")
+    print(f"{kind}: {lasted:.0f} s, {clicks} clicks, {fetched['good']} fetches, {times} refreshes")
 
     assert (sent_away, fetched["bad"]) == ([], []), server.output[-5000:]
     assert fetched["good"] > 10
     assert watch.reuses == 0
     # Between a window before each end and a moment after it.
-    assert SECONDS / 5 / 2 < int(times) <= len(watch.refreshes) <= SECONDS / 3 + 2
+    assert SECONDS / 5 / 2 < int(times) <= len(watch.refreshes) <= lasted / 3 + 2
     assert restarted
-    assert server.workers.isdisjoint(before - {min(before)}) or kind == "uvicorn"
+    deadline = time.monotonic() + LONGER
+    while not server.workers.isdisjoint(before) or len(server.workers) < 2:
+        assert time.monotonic() < deadline, (before, server.workers, server.output[-3000:])
+        time.sleep(0.1)
     assert "Traceback" not in server.output
 
 
