@@ -83,8 +83,9 @@ SEND_WITHIN = 3.0
 #: Seconds in which the successor must be stored; then the caller is let go, and it is tried for so long more.
 STORE_WITHIN = 12.0
 STORE_LATE = 600.0
-#: Seconds to wait for a lock on the row, or the table: whoever holds it must not hold up pages.
-PATIENCE = 2
+#: Seconds to wait for a lock on the row, or the table: whoever holds it must not hold up pages. And for which
+#: nobody waits, who takes a place in the line before those that would claim it.
+PATIENCE, LONG_PATIENCE = 2, 60
 #: Seconds that a caller waits for the site's receivers in another thread.
 RECEIVERS = 1.0
 #: Seconds of a lease: the call's deadline (10), the storing, and a guard of 3.
@@ -729,7 +730,9 @@ def _store_late(
     def store() -> SpatioToken | None:
         commit_each_statement(grant.alias)
         age = time.monotonic() - claimed_at
-        return settle(is_stored=statements.store(grant, renewed, age=age, lease=LEASE))
+        with impatient(grant.alias, LONG_PATIENCE):
+            is_stored = statements.store(grant, renewed, age=age, lease=LEASE)
+        return settle(is_stored=is_stored)
 
     def done(future: "Future[SpatioToken | None]") -> None:
         _late.discard(grant.handle)

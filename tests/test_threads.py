@@ -1,5 +1,7 @@
 """Work beside the caller: what counts as a transaction, and what does not reach the caller's."""
 
+import signal
+from functools import partial
 from types import ModuleType
 from typing import Any
 from unittest import mock
@@ -111,6 +113,61 @@ def test_what_work_raises_reaches_who_waits() -> None:
 
     with pytest.raises(SystemExit):
         threads.beside(work).result(10)
+
+
+def test_what_must_be_written_is_tried_until_the_database_lets_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Again and again, each time on a new connection; any other fault is no reason to."""
+    monkeypatch.setattr(threads, "PAUSE", 0.0)
+    tries: list[BaseException] = []
+
+    def work(*errors: BaseException) -> int:
+        if len(tries) < len(errors):
+            tries.append(errors[len(tries)])
+            raise tries[-1]
+        return 7
+
+    refused = DatabaseError("locked")
+    assert threads.insist(partial(work, refused, refused), seconds=20, daemon=True).result(10) == 7
+    assert len(tries) == 2
+
+    for seconds, error in ((0, refused), (20, ValueError("a fault"))):
+        tries.clear()
+        with pytest.raises(type(error)):
+            threads.insist(partial(work, error, error), seconds=seconds, daemon=True).result(10)
+        assert len(tries) == 1
+
+
+def test_signals_are_handled_when_what_must_not_be_torn_is_done() -> None:
+    """In the main thread, whose handlers raise wherever it is; afterwards they are what they were."""
+    done: list[str] = []
+
+    class Stop(Exception):
+        pass
+
+    def handle(number: int, frame: Any) -> None:
+        raise Stop
+
+    before = signal.signal(signal.SIGUSR1, handle)
+    try:
+        with pytest.raises(Stop):
+            signal.raise_signal(signal.SIGUSR1)
+        with pytest.raises(Stop), threads.signals_later():
+            signal.raise_signal(signal.SIGUSR1)
+            done.append("all of it")
+        assert done == ["all of it"]
+        assert signal.getsignal(signal.SIGUSR1) is handle
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+
+
+def test_another_thread_has_no_signals_to_be_handled_later() -> None:
+    """Python lets only the main one say so."""
+
+    def work() -> bool:
+        with threads.signals_later():
+            return True
+
+    assert threads.beside(work).result(10)
 
 
 def test_without_a_thread_to_be_had_the_caller_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

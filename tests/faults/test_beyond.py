@@ -272,6 +272,9 @@ def test_nobody_stands_in_line_for_a_thread_with_a_token_that_is_good(
     settle()
     assert rig.row(second[1]).generation == row.generation + 1
     assert rig.is_good(second[1])
+    rig.expire(second[1], left=20)
+    row = rig.row(second[1])
+    assert run_async(ask()).generation == row.generation + 1
 
 
 @pytest.mark.filterwarnings("error")
