@@ -147,13 +147,17 @@ def test_signals_are_handled_when_what_must_not_be_torn_is_done() -> None:
     def handle(number: int, frame: Any) -> None:
         raise Stop
 
+    def work() -> None:
+        with threads.signals_later():
+            signal.raise_signal(signal.SIGUSR1)
+            done.append("all of it")
+
     before = signal.signal(signal.SIGUSR1, handle)
     try:
         with pytest.raises(Stop):
             signal.raise_signal(signal.SIGUSR1)
-        with pytest.raises(Stop), threads.signals_later():
-            signal.raise_signal(signal.SIGUSR1)
-            done.append("all of it")
+        with pytest.raises(Stop):
+            work()
         assert done == ["all of it"]
         assert signal.getsignal(signal.SIGUSR1) is handle
     finally:
