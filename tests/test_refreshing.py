@@ -361,6 +361,27 @@ def test_a_token_that_expires_while_its_row_is_on_its_way_is_expired(
     assert left(60) < 0
 
 
+def test_who_claims_in_vain_with_a_token_that_lasts_goes_on(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the database it is not time yet, or it was another's turn: no second claim, and no call."""
+    _browser, grant = signed_in(site)
+    age(grant, left=20)
+    claims: list[SpatioToken] = []
+
+    def claim(grant: SpatioToken, *args: Any, **kwargs: Any) -> bool:
+        claims.append(grant)
+        return False
+
+    with monkeypatch.context() as patched:
+        patched.setattr(statements, "claim", claim)
+        assert refreshing.fresh(read(grant), Need()).generation == 0
+
+    assert len(claims) == 1
+    assert refreshes(site) == 0
+    assert refreshing.fresh(read(grant), Need()).generation == 1
+
+
 def test_whether_a_token_is_due_is_judged_by_the_databases_clock(site: Site) -> None:
     """Where many ask, the row of one is always long in coming, and the token seems older than it is."""
     _browser, grant = signed_in(site)
