@@ -273,6 +273,29 @@ def test_anothers_lease_is_waited_for_only_by_who_waits(site: Site) -> None:
     assert refreshes(site) == 0
 
 
+def test_who_waits_for_another_process_has_what_it_brought(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As soon as it is stored, and without a call."""
+    grant = expired(site)
+    soon = int(1000 * (grant.now + 25))
+    SpatioToken.objects.update(lease_id="another", lease_until_ms=soon)
+    looks: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        looks.append(seconds)
+        if len(looks) == 2:
+            SpatioToken.objects.update(generation=1, lease_id="", expires_ms=soon + 3_600_000)
+
+    waiting = read(grant)
+    monkeypatch.setattr(time, "sleep", sleep)
+
+    assert refreshing.fresh(waiting, Need()).generation == 1
+
+    assert len(looks) == 2
+    assert refreshes(site) == 0
+
+
 @pytest.mark.parametrize("has_column", [True, False])
 def test_jobs_get_no_token_of_somebody_who_may_not_be_here(
     site: Site, monkeypatch: pytest.MonkeyPatch, has_column: bool
