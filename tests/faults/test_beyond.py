@@ -62,6 +62,7 @@ def locked_at_the_answer(
 ) -> Iterator[Holder]:
     """Have somebody take the lock when the provider has answered; nobody waits for it for long."""
     monkeypatch.setattr(refreshing, "PATIENCE", 1)
+    monkeypatch.setattr(refreshing, "LONG_PATIENCE", 1)
     monkeypatch.setattr(refreshing, "STORE_WITHIN", 0.0)
     holder = Holder(grant, ending=ending)
     with patience(0.2):
