@@ -835,9 +835,6 @@ def _judge(grant: SpatioToken, id_token: Secret, client: "Client") -> None:
     try:
         client.check_refreshed_id_token(id_token, original=grant.id_token_claims)
     except InvalidToken as error:
-        if error.code == "malformed":  # it says nothing about anybody
-            logger.warning("A refreshed ID token can't be read, and was not taken.")
-            return
         logger.error(  # noqa: TRY400 - no traceback: what matters is said
             "A refreshed ID token does not hold: %s",
             error.code,

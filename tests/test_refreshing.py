@@ -1,6 +1,5 @@
 """Refreshing: one call per expiry, whoever asks, and nothing lost."""
 
-import json
 import threading
 import time
 from collections.abc import Callable
@@ -716,23 +715,6 @@ def test_claims_that_fail_at_once_are_not_repeated_without_a_pause(
     assert sum(pauses) == pytest.approx(refreshing.WAIT, abs=0.2)
     monkeypatch.undo()
     assert refreshing.fresh(read(grant), Need()).generation == 1
-
-
-def test_a_refreshed_id_token_that_is_none_says_nothing_about_anybody(
-    site: Site, misbehaviour: Misbehaviour, caplog: pytest.LogCaptureFixture
-) -> None:
-    """The session goes on, with the new tokens, and the log says what came."""
-    grant = expired(site)
-    misbehaviour.lies["/oauth2/token"] = lambda status, headers, body: (
-        status,
-        headers,
-        json.dumps(json.loads(body) | {"id_token": "not.a.token"}).encode(),
-    )
-
-    assert refreshing.fresh(grant, Need()).generation == 1
-
-    assert "can't be read" in caplog.text
-    assert read(grant).state == "active"
 
 
 def test_a_database_that_never_takes_the_successor_is_told_to_the_log(
