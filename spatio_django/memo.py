@@ -48,7 +48,7 @@ class Memo:
 
     def forget(self, handle: str) -> None:
         """Look at the session that holds *handle* with its next request."""
-        for digest in self._cookies.pop(handle, ()):
+        for digest in tuple(self._cookies.pop(handle, ())):  # another thread may be adding one
             self._until.pop(digest, None)
 
     def clear(self) -> None:

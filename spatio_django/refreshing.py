@@ -724,7 +724,7 @@ def _store_late(
     """
     Go on in a thread, however long somebody locks the table or the database is away.
 
-    As long as that is, nobody else can claim the row either; and over another generation nothing is stored.
+    While it is locked, nobody else can claim the row either; and over another generation nothing is stored.
     """
 
     def store() -> SpatioToken | None:

@@ -200,8 +200,7 @@ def insist(work: Callable[[], T], *, seconds: float, daemon: bool) -> "Future[T]
     """
     Do as :func:`beside`, and again while the database fails, for so many *seconds*.
 
-    For what must be written, though the caller can't wait for it. It takes its place among those who wait
-    for a lock, and stays there.
+    For what must be written, though the caller can't wait for it.
     """
     gives_up = time.monotonic() + seconds
 

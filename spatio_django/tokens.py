@@ -6,6 +6,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Collection
 from concurrent.futures import Future
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
@@ -525,7 +526,9 @@ def grant_signed_out(*, request: HttpRequest | None, **kwargs: Any) -> None:
         # Better that a row stays than that the person does.
         logger.exception("The grant of a session that signed out could not be ended. It is tried again.")
         if not only_here(router.db_for_write(SpatioToken)):
-            insist(partial(drop, held(request.session), "signed_out"), seconds=SIGN_OUT_WITHIN, daemon=True)
+            again = partial(drop, held(request.session), "signed_out")
+            with suppress(RuntimeError):  # there is no thread to be had
+                insist(again, seconds=SIGN_OUT_WITHIN, daemon=True)
     else:
         signing_out.spatio_revocations = revocations
     signing_out.spatio_signed_out = True

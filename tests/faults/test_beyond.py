@@ -156,6 +156,23 @@ def test_a_sign_out_that_meets_a_lock_is_done_when_it_is_gone(rig: Rig, settings
     assert not any(map(rig.knows, rig.revoked))
 
 
+def test_a_sign_out_that_meets_a_lock_and_finds_no_thread_is_a_sign_out(
+    rig: Rig, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The person is out, though nobody can try again."""
+    settings.SESSION_ENGINE = "django.contrib.sessions.backends.signed_cookies"
+    browser, grant = rig.person()
+    rig.works(browser, grant)
+
+    def insist(*args: Any, **kwargs: Any) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(tokens, "insist", insist)
+    with patience(0.2), row_locked(grant):
+        assert browser.post("/spatio/logout/").status_code == 302
+        assert not rig.is_signed_in(browser)
+
+
 @pytest.mark.parametrize("error", ["invalid_token", "invalid_grant", "access_denied"])
 def test_an_access_token_is_revoked_though_the_refresh_token_is_refused(rig: Rig, error: str) -> None:
     """Whether Spatio takes refresh tokens there is not said. What is left is tried again."""
